@@ -1,0 +1,3 @@
+"""Perdure: durable graphs on Ray."""
+
+__all__: list[str] = []

@@ -1,0 +1,96 @@
+"""A node on the hosted thread's own OS thread, which can be told to stop."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from ..runtime.commands import Send
+from ..runtime.execute import NodeCancelled, Step, execute, route
+from ..runtime.portal import Portal
+from ..runtime.task import Failed, Outcome, Task
+
+
+class _StoppablePortal:
+    """A portal whose running call can be cancelled."""
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+        self._futures: set[Future[Any]] = set()
+
+    def start(self, coroutine: Any) -> Future[Any]:
+        future = self._portal.start(coroutine)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return future
+
+    def run(self, coroutine: Any) -> Any:
+        return self.start(coroutine).result()
+
+    def cancel(self) -> None:
+        for future in list(self._futures):
+            future.cancel()
+
+
+class InlineExecutor:
+    """Runs nodes on the calling thread; `stop` raises `NodeCancelled` in the node that runs.
+
+    The exception reaches Python code only: a node that is inside a long call to C loses its process instead, when its
+    actor's grace has passed.
+    """
+
+    def __init__(self, portal: Callable[[], Portal]) -> None:
+        self._make_portal = portal
+        self._stoppable: _StoppablePortal | None = None
+        self._inside = threading.Lock()
+        self._thread = 0
+        self._raised = False
+
+    @property
+    def in_node(self) -> bool:
+        """Whether a node runs inline at this moment."""
+        return bool(self._thread)
+
+    def run(self, step: Step, task: Task) -> Outcome:
+        """Run one task on this thread."""
+        try:
+            with self._inside:
+                self._thread = threading.get_ident()
+            outcome = execute(step, task, self._portal)
+            self._leave()
+            return outcome
+        except NodeCancelled:
+            # Raised into this thread, but delivered only after the node had returned.
+            self._leave()
+            return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
+
+    def route(self, step: Step, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
+        """Ask conditional edges, on this thread."""
+        return route(step, source, writes, self._portal)
+
+    def stop(self) -> None:
+        """Raise `NodeCancelled` in the node that runs, if one does; from any thread."""
+        with self._inside:
+            if not self._thread:
+                return
+            if self._stoppable is not None:
+                self._stoppable.cancel()
+            if self._thread != threading.get_ident():
+                self._raised = True
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(NodeCancelled))
+
+    def _leave(self) -> None:
+        with self._inside:
+            thread, self._thread = self._thread, 0
+            if self._raised:
+                # Not delivered yet: taken back, or it would hit the engine instead of the node.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+                self._raised = False
+
+    def _portal(self) -> Portal:
+        if self._stoppable is None:
+            self._stoppable = _StoppablePortal(self._make_portal())
+        return self._stoppable

@@ -1,0 +1,44 @@
+"""Start thread actors, and find those that a former supervisor started."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import ray
+import ray.util
+from ray import ObjectRef
+
+from .names import NAMESPACE, owner_prefix
+from .settings import ServiceSettings
+from .thread_actor import ThreadActorClass
+
+
+async def answer(ref: ObjectRef) -> Any:
+    """A remote call's result, awaited on any event loop. Raises what the call raised."""
+    return await asyncio.wrap_future(ref.future())
+
+
+def new_name(key: str) -> str:
+    """A name that no actor of the service ever had."""
+    return f"{owner_prefix(key)}{uuid.uuid4().hex[:12]}"
+
+
+def start_actor(name: str, settings: ServiceSettings) -> Any:
+    """Start a detached thread actor; its handle. It claims nothing until it is told to."""
+    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
+    return ThreadActorClass.options(**options).remote(name, settings)
+
+
+def find_actors(key: str) -> dict[str, Any]:
+    """The service's living actors by name."""
+    found = {}
+    prefix = owner_prefix(key)
+    for entry in ray.util.list_named_actors(all_namespaces=True):
+        if entry["namespace"] == NAMESPACE and entry["name"].startswith(prefix):
+            try:
+                found[entry["name"]] = ray.get_actor(entry["name"], namespace=NAMESPACE)
+            except ValueError:
+                continue  # it died between the two calls
+    return found

@@ -1,0 +1,132 @@
+"""Ship a graph to where it runs: by reference to a module, or by value where there is no module to refer to.
+
+A graph by value is code: it is pickled with cloudpickle, signed with a key that is not in the store, and loaded only in
+actors, after its signature was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cloudpickle
+
+from ..runtime.compiled import CompiledGraph
+from ..stores.records import GraphRecord
+from .errors import GraphLoadError, GraphNotShippable
+
+REFERENCE = "reference"
+PICKLE = "pickle"
+
+
+def ship(graph: CompiledGraph, *, signing_key: bytes, local: bool) -> GraphRecord:
+    """The record by which the service loads `graph`.
+
+    `local` says that the cluster is this machine: then the import path that the graph's module needs goes along. Without
+    a `signing_key` only references are shipped. Raises `GraphNotShippable`.
+    """
+    found = _reference(graph)
+    if found is not None:
+        module, attribute = found
+        paths = (_root_of(module),) if local else ()
+        body = f"{module.__name__}:{attribute}".encode()
+        return _record(graph, REFERENCE, body, paths=tuple(path for path in paths if path))
+    if not signing_key:
+        raise GraphNotShippable(
+            f"graph {graph.name!r} is no attribute of an importable module, so this cluster could only get it by value, "
+            "which is off here; put it into a module that the cluster can import"
+        )
+    try:
+        body = cloudpickle.dumps(graph)
+    except Exception as error:
+        raise GraphNotShippable(f"graph {graph.name!r} cannot be shipped by value: {type(error).__name__}: {error}") from error
+    return _record(graph, PICKLE, body, signature=_sign(signing_key, body))
+
+
+def load(record: GraphRecord, *, signing_key: bytes) -> CompiledGraph:
+    """The graph that a record describes. Raises `GraphLoadError`."""
+    if record.kind == REFERENCE:
+        return _import(record)
+    if not signing_key or not hmac.compare_digest(_sign(signing_key, record.body), record.signature):
+        raise GraphLoadError(record.name, "its signature is not of this cluster's key; submit the graph again from a trusted client")
+    try:
+        graph = cloudpickle.loads(record.body)
+    except Exception as error:
+        raise GraphLoadError(record.name, f"{type(error).__name__}: {error}") from error
+    return _checked(record, graph)
+
+
+def _record(
+    graph: CompiledGraph, kind: str, body: bytes, *, signature: bytes = b"", paths: tuple[str, ...] = ()
+) -> GraphRecord:
+    facts = "\n".join((graph.name, graph.version, kind, *paths)).encode()
+    key = hashlib.blake2b(facts + b"\n" + body, digest_size=12).hexdigest()
+    return GraphRecord(
+        graph_key=key, name=graph.name, version=graph.version, kind=kind, body=body, signature=signature, paths=paths
+    )
+
+
+def _reference(graph: CompiledGraph) -> tuple[ModuleType, str] | None:
+    """The module and attribute that hold the graph, if another process can import them."""
+    modules = [module for name, module in list(sys.modules.items()) if name != "__main__" and isinstance(module, ModuleType)]
+    # Modules that a graph's own nodes come from are looked at first; the rest only holds a graph that was passed around.
+    homes = {getattr(node.func, "__module__", "") for node in graph.topology.nodes.values()}
+    modules.sort(key=lambda module: module.__name__ not in homes)
+    for module in modules:
+        if getattr(module, "__file__", None) is None:
+            continue
+        for attribute, value in list(vars(module).items()):
+            if value is graph:
+                return module, attribute
+    return None
+
+
+def _root_of(module: ModuleType) -> str:
+    """The folder from which a module is imported."""
+    file = Path(module.__file__ or "").resolve()
+    depth = module.__name__.count(".") + (2 if file.name == "__init__.py" else 1)
+    return str(file.parents[depth - 1]) if len(file.parents) >= depth else ""
+
+
+def _import(record: GraphRecord) -> CompiledGraph:
+    reference = record.body.decode()
+    module_name, _, attribute = reference.partition(":")
+    for path in record.paths:
+        if path not in sys.path:
+            sys.path.append(path)
+    try:
+        graph = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:
+        raise GraphLoadError(
+            record.name, f"{reference}: {type(error).__name__}: {error}; is its package installed on the cluster's nodes?"
+        ) from error
+    return _checked(record, graph)
+
+
+def _checked(record: GraphRecord, graph: object) -> CompiledGraph:
+    if not isinstance(graph, CompiledGraph):
+        raise GraphLoadError(record.name, f"what was found is a {type(graph).__name__}, not a compiled graph")
+    return graph
+
+
+def _sign(key: bytes, body: bytes) -> bytes:
+    return hmac.new(key, body, hashlib.sha256).digest()
+
+
+class GraphCache:
+    """The graphs that this process has loaded, by key."""
+
+    def __init__(self, signing_key: bytes) -> None:
+        self._signing_key = signing_key
+        self._graphs: dict[str, CompiledGraph] = {}
+
+    def get(self, record: GraphRecord) -> CompiledGraph:
+        """The graph, loaded at most once. Raises `GraphLoadError`."""
+        graph = self._graphs.get(record.graph_key)
+        if graph is None:
+            graph = self._graphs[record.graph_key] = load(record, signing_key=self._signing_key)
+        return graph

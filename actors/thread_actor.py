@@ -1,0 +1,210 @@
+"""The thread actor: a process that owns threads while they run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import ray
+
+from ..runtime.clock import SystemClock
+from ..runtime.compiled import CompiledGraph
+from ..runtime.drive import WriterThread
+from ..runtime.portal import BackgroundLoop, Portal
+from ..runtime.ports import LoopLimits
+from ..runtime.writer import Writer
+from ..stores.errors import StoreError
+from ..stores.processes import ProcessId, boot
+from ..stores.records import GraphRecord, OwnerRecord, ThreadRecord
+from .errors import GraphLoadError
+from .fanout import RayExecutor
+from .grouping import NodeTimes
+from .hosting import HostedThread, Outcome
+from .lease import LeaseKeeper
+from .parking import park
+from .settings import ServiceSettings
+from .shipping import GraphCache
+from .store_actor import open_service_store
+
+
+@dataclass(frozen=True, slots=True)
+class ActorInfo:
+    """What an actor says of itself."""
+
+    name: str
+    pid: int
+    started: int
+    """Start time of its process (`stores.processes.start_time`)."""
+    node_id: str
+    graphs: tuple[str, ...]
+    """Keys of the graphs that it has loaded."""
+    hosted: tuple[tuple[str, int], ...]
+    """(thread id, epoch) of each thread that it owns."""
+
+
+class ThreadActor:
+    """Owns threads: claims them, drives them, gives them up. Runs as a detached Ray actor with `max_restarts=0`: a new
+    incarnation would know nothing, so a fresh actor that claims anew takes the place of a dead one."""
+
+    def __init__(self, name: str, settings: ServiceSettings) -> None:
+        self._name = name
+        self._settings = settings
+        self._own = ProcessId.own()
+        self._clock = SystemClock()
+        self._store = open_service_store(settings)
+        self._writer = Writer(self._store, self._clock)
+        self._background = WriterThread(self._writer)
+        self._graphs = GraphCache(settings.signing_key)
+        self._loaded: list[str] = []
+        self._times = NodeTimes()
+        self._lock = threading.RLock()
+        self._hosted: dict[str, HostedThread] = {}
+        self._portal: BackgroundLoop | None = None
+        self._retired = threading.Event()
+        self._touched = time.monotonic()
+        owner = OwnerRecord(
+            owner=name, counter=0, host=f"{socket.gethostname()}:{boot()}", pid=self._own.pid, started=self._own.started
+        )
+        self._lease = LeaseKeeper(self._store, owner, settings.lease, self._threads)
+        self._lease.start(self._gate_opened)
+        threading.Thread(target=self._watch_idle, name="perdure-idle", daemon=True).start()
+
+    # -- for the supervisor --------------------------------------------------------------------------------------
+
+    def hello(self) -> ActorInfo:
+        """Who it is and what it hosts. Also tells it that there is a supervisor."""
+        self._touched = time.monotonic()
+        node = ray.get_runtime_context().get_node_id()
+        return ActorInfo(self._name, self._own.pid, self._own.started, node, tuple(self._loaded), self._threads())
+
+    def watch(self) -> None:
+        """Never ends while the process lives: that this call fails is how a crash is noticed."""
+        self._retired.wait()
+
+    def prepare(self, graph: GraphRecord) -> None:
+        """Load a graph ahead of need. Raises `GraphLoadError`."""
+        self._load(graph)
+
+    def host(self, thread_id: str, epoch: int, graph: GraphRecord, crashed: bool) -> int:
+        """Claim a thread that was seen at `epoch` and begin to drive it; returns the new epoch.
+
+        Raises `ClaimLost` if somebody was first, `StoreUnavailable`, `GraphLoadError` (then the thread is paused with
+        the reason).
+        """
+        self._touched = time.monotonic()
+        record = self._store.claim(
+            thread_id, epoch=epoch, token=self._clock.unique(), owner=self._name, crashed=crashed, at=self._clock.time()
+        )
+        try:
+            loaded = self._load(graph)
+        except GraphLoadError as error:
+            park(self._store, record, self._clock, str(error))
+            raise
+        hosted = self._make(record, loaded, graph)
+        with self._lock:
+            self._hosted[thread_id] = hosted
+        hosted.start()
+        return record.epoch
+
+    def settled(self, thread_id: str) -> Outcome:
+        """Wait until a hosted thread was given up."""
+        with self._lock:
+            hosted = self._hosted.get(thread_id)
+        if hosted is None:
+            return Outcome(thread_id, "unknown", "not hosted here")
+        hosted.ended.wait()
+        assert hosted.outcome is not None
+        return hosted.outcome
+
+    def poke(self, thread_id: str) -> bool:
+        """There may be mail for a hosted thread. False if it is not hosted here."""
+        with self._lock:
+            hosted = self._hosted.get(thread_id)
+        if hosted is None:
+            return False
+        hosted.poke(self._settings.cancel_grace)
+        return True
+
+    def stalled(self) -> str:
+        """Why nothing can be written at present; empty while all is well."""
+        return self._writer.stalled
+
+    def drain(self) -> None:
+        """Give every thread up after the step it is in."""
+        self._lease.gate.drain = True
+        self._gate_opened()
+
+    def retire(self) -> bool:
+        """End, if nothing is hosted. Returns whether it does; the process is gone a moment later."""
+        with self._lock:
+            if self._hosted:
+                return False
+            self._retired.set()
+        threading.Thread(target=self._leave, name="perdure-leave", daemon=True).start()
+        return True
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _make(self, record: ThreadRecord, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
+        slots = int(ray.cluster_resources().get("CPU", 1))
+        settings = self._settings
+        executor = RayExecutor(
+            self._node_portal, shipped, settings.signing_key, self._times, slots, settings.crash_budget
+        )
+        limits = LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits)
+        return HostedThread(
+            record, graph, self._store, self._writer, executor, self._clock, self._lease.gate, limits, self._left
+        )
+
+    def _load(self, graph: GraphRecord) -> CompiledGraph:
+        loaded = self._graphs.get(graph)
+        if graph.graph_key not in self._loaded:
+            self._loaded.append(graph.graph_key)
+        return loaded
+
+    def _left(self, hosted: HostedThread) -> None:
+        with self._lock:
+            if self._hosted.get(hosted.thread_id) is hosted:
+                del self._hosted[hosted.thread_id]
+
+    def _threads(self) -> tuple[tuple[str, int], ...]:
+        with self._lock:
+            return tuple((hosted.thread_id, hosted.record.epoch) for hosted in self._hosted.values())
+
+    def _gate_opened(self) -> None:
+        with self._lock:
+            hosted = list(self._hosted.values())
+        for thread in hosted:
+            thread.wake()
+
+    def _node_portal(self) -> Portal:
+        with self._lock:
+            self._portal = self._portal or BackgroundLoop()
+            return self._portal
+
+    def _watch_idle(self) -> None:
+        """End by itself where no supervisor has asked for it and nothing is hosted."""
+        alone = max(2 * self._settings.idle.total_seconds(), timedelta(seconds=20).total_seconds())
+        while not self._retired.wait(1.0):
+            if self._threads():
+                self._touched = time.monotonic()
+            elif time.monotonic() - self._touched > alone:
+                self.retire()
+
+    def _leave(self) -> None:
+        self._lease.stop()
+        self._background.close()
+        try:
+            self._store.close()
+        except StoreError:
+            pass  # the process ends anyway
+        # exit_actor() only works inside a call; Ray is told by the process's end, which max_restarts=0 makes final.
+        time.sleep(0.05)
+        os._exit(0)
+
+
+ThreadActorClass = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=64)(ThreadActor)

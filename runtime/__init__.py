@@ -1,0 +1,1 @@
+"""Graphs, channels and the execution loop; neither Ray nor a database driver is known here."""

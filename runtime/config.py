@@ -1,0 +1,60 @@
+"""LangGraph's `config` dict, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions
+from .snapshots import checkpoint_seq
+
+_KNOWN = frozenset({"configurable", "recursion_limit", "metadata", "tags", "run_name", "callbacks", "max_concurrency", "run_id"})
+_OURS = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns"})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a caller's config says."""
+
+    thread_id: str
+    """Empty if it names none."""
+    checkpoint: int
+    """Seq of the checkpoint it names; 0 for the newest."""
+    options: RunOptions
+
+
+def read_config(
+    config: Mapping[str, Any] | None,
+    *,
+    durability: str | None = None,
+    interrupt_before: Sequence[str] | str | None = None,
+    interrupt_after: Sequence[str] | str | None = None,
+) -> Config:
+    """The config of a call, with what the call itself says. Raises `InputError`, `CheckpointNotFound`."""
+    given = dict(config or {})
+    unknown = sorted(given.keys() - _KNOWN)
+    if unknown:
+        raise InputError(f"config has the key {unknown[0]!r}; a graph's own settings belong into config={{'configurable': {{...}}}}")
+    configurable = dict(given.get("configurable") or {})
+    thread_id = configurable.get("thread_id", "")
+    if not isinstance(thread_id, str):
+        raise InputError(f"config['configurable']['thread_id'] is a {type(thread_id).__name__}; it must be a str")
+    chosen = configurable.get("checkpoint_id")
+    data: dict[str, Any] = {
+        "recursion_limit": given.get("recursion_limit", DEFAULT_RECURSION_LIMIT),
+        "durability": durability or Durability.ASYNC,
+        "interrupt_before": _names(interrupt_before),
+        "interrupt_after": _names(interrupt_after),
+        "configurable": {key: value for key, value in configurable.items() if key not in _OURS},
+        "metadata": dict(given.get("metadata") or {}),
+        "tags": tuple(given.get("tags") or ()),
+    }
+    return Config(thread_id, checkpoint_seq(thread_id, chosen) if chosen else 0, RunOptions.from_data(data))
+
+
+def _names(nodes: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    if nodes is None:
+        return None
+    return (nodes,) if isinstance(nodes, str) else tuple(nodes)

@@ -1,0 +1,98 @@
+"""A commit in the making: what one step changes, until it is sealed and handed to the writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..stores.records import UNDELIVERED, Commit, RunUpdate, Status
+from ..stores.segments import Kind, Row
+
+
+@dataclass(slots=True)
+class Draft:
+    """What the commit with number `seq` will hold."""
+
+    seq: int
+    rows: list[Row] = field(default_factory=list)
+    checkpoint: bool = False
+    """It makes a new head."""
+    parent: int = 0
+    """The head before it."""
+    applied: list[int] = field(default_factory=list)
+    """Numbers of the messages consumed."""
+    undelivered: list[int] = field(default_factory=list)
+    """Numbers of the messages that the thread ends without having read."""
+    runs: list[RunUpdate] = field(default_factory=list)
+    run: int | None = None
+    status: Status | None = None
+    reason: str | None = None
+    waits: tuple[str, ...] | None = None
+    release: bool = False
+    expect_inbox: int | None = None
+    progress: bool = False
+    events: list[Any] = field(default_factory=list)
+    """What observers are told once it is durable."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether committing it would change nothing."""
+        return not (
+            self.rows or self.applied or self.undelivered or self.runs or self.release or self.reason is not None
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payloads."""
+        return sum(len(row.payload) for row in self.rows)
+
+    def settle(self, status: Status, reason: str, waits: tuple[str, ...], inbox: int) -> None:
+        """Make it the commit that gives the thread up."""
+        self.status = status
+        self.reason = reason
+        self.waits = waits
+        self.release = True
+        self.expect_inbox = inbox
+
+    def reopen(self) -> None:
+        """Take `settle` back: mail came first."""
+        self.status = None
+        self.reason = None
+        self.waits = None
+        self.release = False
+        self.expect_inbox = None
+
+
+def merge_drafts(drafts: list[Draft], base: Commit) -> Commit:
+    """One commit of consecutive drafts. `base` gives thread, epoch, token, commit id and time.
+
+    Results of tasks that a later draft of the same commit has merged into a checkpoint are left out: no crash can come
+    between the two.
+    """
+    last = drafts[-1]
+    rows: list[Row] = []
+    for draft in drafts:
+        if draft.checkpoint and rows:
+            rows = [row for row in rows if row.kind != Kind.RESULT]
+        rows.extend(draft.rows)
+    return replace(
+        base,
+        first=drafts[0].seq,
+        last=last.seq,
+        rows=tuple(rows),
+        head=next((draft.seq for draft in reversed(drafts) if draft.checkpoint), None),
+        status=last.status,
+        reason=next((draft.reason for draft in reversed(drafts) if draft.reason is not None), None),
+        run=next((draft.run for draft in reversed(drafts) if draft.run is not None), None),
+        waits=last.waits,
+        runs=tuple(update for draft in drafts for update in draft.runs),
+        applied=tuple(
+            (number, seq)
+            for draft in drafts
+            for numbers, seq in ((draft.applied, draft.seq), (draft.undelivered, UNDELIVERED))
+            for number in numbers
+        ),
+        expect_inbox=last.expect_inbox,
+        release=last.release,
+        progress=any(draft.progress for draft in drafts),
+    )

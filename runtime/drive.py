@@ -1,0 +1,119 @@
+"""Drives a loop on an operating system thread: waits where it waits, and writes where it is the one that needs the write."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import tenacity
+
+from ..stores.errors import StoreUnavailable
+from .loop import Settled, ThreadLoop
+from .ports import Event, Need
+from .writer import Writer
+
+STORE_BACKOFF = tenacity.wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.05)
+"""Seconds between attempts on a store that is away."""
+
+
+def store_backoff(attempt: int) -> float:
+    """Seconds to wait after the `attempt`-th failure in a row, from 1."""
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = attempt
+    return STORE_BACKOFF(state)
+
+
+class Driver:
+    """Runs one loop to its end on the calling thread."""
+
+    def __init__(self, loop: ThreadLoop, writer: Writer) -> None:
+        self._loop = loop
+        self._writer = writer
+        self._wake = threading.Event()
+        self._store_failures = 0
+
+    def post(self, event: Event) -> None:
+        """Tell the loop something; from any thread."""
+        self._loop.events.append(event)
+        self._wake.set()
+
+    def run(self) -> Settled:
+        """Drive until the thread is given up. Raises what the loop raises."""
+        steps = self._loop.run()
+        while True:
+            try:
+                need = next(steps)
+            except StopIteration as end:
+                settled: Settled = end.value
+                return settled
+            self._wait(need)
+
+    def _wait(self, need: Need) -> None:
+        if need in (Need.DURABLE, Need.ROOM) and self._flush():
+            return
+        timeout = None
+        if need is Need.STORE:
+            self._store_failures += 1
+            timeout = store_backoff(self._store_failures)
+        self._wake.wait(timeout)
+        # Cleared before the loop looks at its events: one that comes in between is seen, and wakes once too often.
+        self._wake.clear()
+
+    def _flush(self) -> bool:
+        """Write on this thread rather than wait for another to be scheduled. False if there was nothing, or no store."""
+        try:
+            return self._writer.flush()
+        except StoreUnavailable:
+            self._writer.nudge()
+            return False
+
+
+class WriterThread:
+    """Writes in the background whatever a writer has queued, and tries again while the store is away."""
+
+    def __init__(self, writer: Writer, patience: timedelta | None = None) -> None:
+        self._writer = writer
+        self._patience = patience.total_seconds() if patience is not None else None
+        self._work = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        writer.on_work(self._wake)
+
+    def close(self) -> None:
+        """Write what is queued, if the store answers, and end the thread."""
+        self._closed = True
+        self._work.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        self._work.set()
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._serve, name="perdure-writer", daemon=True)
+                    self._thread.start()
+
+    def _serve(self) -> None:
+        failures, waited = 0, 0.0
+        while True:
+            self._work.wait()
+            self._work.clear()
+            try:
+                while self._writer.flush():
+                    failures, waited = 0, 0.0
+                failures = 0
+            except StoreUnavailable as error:
+                failures += 1
+                pause = store_backoff(failures)
+                waited += pause
+                if self._closed or (self._patience is not None and waited > self._patience):
+                    self._writer.give_up(error)
+                    failures, waited = 0, 0.0
+                else:
+                    time.sleep(pause)
+                    self._work.set()
+            if self._closed and not self._writer.busy:
+                return

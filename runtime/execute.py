@@ -1,0 +1,137 @@
+"""Run one task: call the node, read what it returned, ask its conditional edges where to go."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .commands import Command, Send
+from .errors import InvalidUpdateError
+from .interrupts import SCOPE, Interrupted, Scope
+from .nodes import Node
+from .portal import Portal
+from .task import Done, Failed, Outcome, Stopped, Task
+from .topology import Topology
+
+
+class NodeCancelled(BaseException):
+    """Raised into a node from outside: its thread is being cancelled or its owner stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What all tasks of a step have in common."""
+
+    topology: Topology
+    values: Mapping[str, Any]
+    """The channels' values before the step. Nodes must not change them in place."""
+    config: Mapping[str, Any]
+    """What a node that takes `config` is handed."""
+
+
+def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
+    """Run a task to its end on this thread. Never raises, except KeyboardInterrupt.
+
+    A node that raises is retried by its own policies first; the waits between attempts are slept here.
+    """
+    node = step.topology.nodes[task.node]
+    started = time.perf_counter()
+    attempt = 1
+    while True:
+        token = SCOPE.set(Scope(task))
+        try:
+            return _attempt(step, task, node, portal, started)
+        except Interrupted as stop:
+            return Stopped(task.path, (stop.interrupt,))
+        except NodeCancelled:
+            return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            policy = next((policy for policy in node.retry if policy.retries(error)), None)
+            if policy is None or attempt >= policy.max_attempts or not isinstance(error, Exception):
+                return failure(task, error)
+            time.sleep(policy.wait(attempt))
+            attempt += 1
+        finally:
+            SCOPE.reset(token)
+
+
+def failure(task: Task, error: BaseException) -> Failed:
+    """The outcome of a task whose node raised."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    shown = "".join(traceback.format_exception(error, limit=-20))
+    return Failed(task.path, task.node, name, str(error), shown, exception=error)
+
+
+def _attempt(step: Step, task: Task, node: Node, portal: Callable[[], Portal], started: float) -> Done:
+    topology = step.topology
+    schema = node.input or topology.state
+    state = schema.accept(task.arg) if task.send else schema.view(step.values)
+    returned = node.call(state, step.config)
+    if inspect.isawaitable(returned):
+        returned = portal().run(_awaiting(returned))
+    writes, goto = interpret(topology, task.node, returned)
+    if task.node in topology.branches:
+        goto = (*goto, *route(step, task.node, writes, portal))
+    return Done(task.path, writes, goto, time.perf_counter() - started)
+
+
+async def _awaiting(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def interpret(topology: Topology, node: str, returned: Any) -> tuple[tuple[tuple[str, Any], ...], tuple[str | Send, ...]]:
+    """Read a node's return value: (channel, update) pairs, and where its commands lead.
+
+    Raises `InvalidUpdateError` naming the node for unknown keys, unknown targets and values of a wrong kind.
+    """
+    if returned is None:
+        return (), ()
+    if isinstance(returned, Command):
+        return _interpret_command(topology, node, returned)
+    if isinstance(returned, list | tuple) and any(isinstance(item, Command) for item in returned):
+        writes: tuple[tuple[str, Any], ...] = ()
+        goto: tuple[str | Send, ...] = ()
+        for item in returned:
+            more, targets = interpret(topology, node, item)
+            writes, goto = (*writes, *more), (*goto, *targets)
+        return writes, goto
+    return tuple(topology.state.updates(returned, node).items()), ()
+
+
+def _interpret_command(
+    topology: Topology, node: str, command: Command
+) -> tuple[tuple[tuple[str, Any], ...], tuple[str | Send, ...]]:
+    if command.resume is not None:
+        raise InvalidUpdateError(
+            f"node {node!r} returned Command(resume=...): only the caller of a graph can answer an interrupt", nodes=(node,)
+        )
+    goto = tuple(topology.route(command.goto, node))
+    update = command.update
+    if isinstance(update, list | tuple):
+        pairs = tuple(pair for key, value in update for pair in topology.state.updates({key: value}, node).items())
+        return pairs, goto
+    return tuple(topology.state.updates(update, node).items()), goto
+
+
+def route(step: Step, source: str, writes: tuple[tuple[str, Any], ...], portal: Callable[[], Portal]) -> tuple[str | Send, ...]:
+    """Where the conditional edges of `source` lead, asked with its own writes applied (and nobody else's)."""
+    topology = step.topology
+    values = dict(step.values)
+    for channel, update in writes:
+        merged = topology.channels[channel].merge(values.get(channel, topology.channels[channel].initial()), [(source, update)])
+        values[channel] = merged.value
+    targets: list[str | Send] = []
+    for branch in topology.branches[source]:
+        state = (branch.input or topology.state).view(values)
+        result = branch.call(state, step.config)
+        if inspect.isawaitable(result):
+            result = portal().run(_awaiting(result))
+        targets.extend(branch.resolve(result))
+    return tuple(targets)

@@ -1,0 +1,119 @@
+"""Threads that run inside the caller's process: create, deliver, claim, drive, release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+from ..stores.base import CheckpointStore
+from ..stores.codec import Codec
+from ..stores.errors import ClaimLost, Refused, UnknownThread
+from ..stores.records import IN_PROCESS, Expect, Message, Status, ThreadRecord
+from .clock import Clock
+from .drive import Driver, WriterThread
+from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
+from .loop import Settled, ThreadLoop
+from .payloads import INPUTS, UPDATE
+from .ports import Executor, Observer, Ports
+from .process import owner_alive, process_owner
+from .restore import restore
+from .topology import Topology
+from .writer import Writer
+
+STORE_PATIENCE = timedelta(seconds=30)
+"""How long an `invoke` waits for a store that is away before it raises."""
+
+ANY_STATUS = frozenset(Status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InProcess:
+    """Runs one graph's threads in this process."""
+
+    topology: Topology
+    store: CheckpointStore
+    codec: Codec
+    clock: Clock
+    executor: Callable[[], Executor]
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    tags: tuple[str, ...] = ()
+
+    def send(self, thread_id: str, kind: str, payload: bytes, *, statuses: frozenset[Status] = ANY_STATUS, wait: str = "") -> None:
+        """Deliver a message, creating the thread if an input or update is its first.
+
+        Raises `ThreadBusy` while another process runs the thread, `NotInterrupted`, `UnknownInterrupt`.
+        """
+        message = Message(message_id=self.clock.unique(), kind=kind, payload=payload, created_at=self.clock.time())
+        try:
+            record = self.store.thread(thread_id)
+        except UnknownThread:
+            if kind not in INPUTS and kind != UPDATE:
+                raise
+            self.store.create(self._new(thread_id), message)
+            return
+        self.check_free(record)
+        try:
+            self.store.deliver(thread_id, message, Expect(statuses=statuses, wait=wait))
+        except Refused as refusal:
+            if wait:
+                raise UnknownInterrupt(thread_id, wait, record.waits) from refusal
+            raise NotInterrupted(thread_id, record.status) from refusal
+
+    def check_free(self, record: ThreadRecord) -> None:
+        """Raise `ThreadBusy` if somebody else runs the thread."""
+        if record.driver != IN_PROCESS:
+            raise ThreadBusy(record.thread_id, "the Ray service drives it; use connect(...).thread(...) for it")
+        if record.owner and owner_alive(record.owner):
+            raise ThreadBusy(record.thread_id, f"in process {record.owner}")
+
+    def run(self, thread_id: str, observer: Observer | None = None) -> Settled:
+        """Claim the thread and drive it until it ends or parks. An owner that died is replaced, one that lives is not.
+
+        Raises `ThreadBusy`, `Fenced` if it is taken over meanwhile, and `StoreUnavailable` when the store stays away.
+        """
+        record = self._claim(thread_id)
+        writer = Writer(self.store, self.clock)
+        background = WriterThread(writer, STORE_PATIENCE)
+        executor = self.executor()
+        try:
+            restored = restore(self.store, record, self.codec)
+            ports = Ports(self.store, self.store, executor, self.clock, observer=observer)
+            loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
+            driver = Driver(loop, writer)
+            loop.attach(writer.lane(thread_id, record.epoch, record.token, driver.post), driver.post)
+            return driver.run()
+        finally:
+            executor.stop()
+            background.close()
+
+    def _claim(self, thread_id: str) -> ThreadRecord:
+        record = self.store.thread(thread_id)
+        self.check_free(record)
+        died = bool(record.owner) and record.status is Status.RUNNING
+        try:
+            return self.store.claim(
+                thread_id,
+                epoch=record.epoch,
+                token=self.clock.unique(),
+                owner=process_owner(),
+                crashed=died,
+                at=self.clock.time(),
+            )
+        except ClaimLost as lost:
+            raise ThreadBusy(thread_id, "another process claimed it at this moment") from lost
+
+    def _new(self, thread_id: str) -> ThreadRecord:
+        now = self.clock.time()
+        return ThreadRecord(
+            thread_id=thread_id,
+            graph=self.topology.name,
+            version=self.topology.version,
+            driver=IN_PROCESS,
+            metadata=self.metadata,
+            tags=self.tags,
+            created_at=now,
+            updated_at=now,
+        )

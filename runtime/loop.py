@@ -1,0 +1,347 @@
+"""The loop that owns a thread: asks `plan.decide` what to do, does it, and hands what changed to the writer.
+
+It is a generator: it yields what it waits for and goes on when something was posted to `events`. So the same code runs
+under an actor, inside `invoke`, and under the simulator, which decides itself what happens when.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..stores.codec import Codec
+from ..stores.errors import StoreError, StoreUnavailable
+from ..stores.records import Status, ThreadRecord
+from ..stores.segments import Kind
+from . import plan
+from .apply import Applier
+from .commands import Send
+from .control import Next
+from .draft import Draft
+from .errors import GraphRecursionError, PerdureError
+from .execute import Step
+from .failures import Failure, encode_failure, of_error, of_task
+from .mailroom import Mailroom
+from .options import Durability, RunOptions, named_nodes
+from .ports import Ended, Event, Need, Poke, Ports, StepEvent
+from .position import Position
+from .recorder import Recorder
+from .restore import Restored, encode_interrupts, encode_result
+from .task import Done, Failed, Outcome, Stopped, Task
+from .topology import Topology
+from .writer import Durable, Lane, ParkRefused, WriteFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How an owner gave its thread up."""
+
+    status: Status
+    position: Position
+    failure: Failure | None
+    exception: BaseException | None
+    """The exception itself, where the run failed in this process."""
+
+
+LoopRun: TypeAlias = Generator[Need, None, Settled]
+
+
+class ThreadLoop:
+    """Owns one claimed thread until it ends, parks, or is taken away.
+
+    `run()` raises `Fenced` when somebody else has taken the thread over, and any other `StoreError` that is final; then
+    nothing that was not durable has been released.
+    """
+
+    def __init__(self, record: ThreadRecord, restored: Restored, topology: Topology, codec: Codec, ports: Ports) -> None:
+        self.thread_id = record.thread_id
+        self.at = restored.position
+        self.events: deque[Event] = deque()
+        self._topology = topology
+        self._ports = ports
+        self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock)
+        self._applier = Applier(topology, codec, ports.history, record.thread_id, self._recorder, self._route)
+        self._wiring = plan.Wiring(topology)
+        last = self.at.mail[-1].number if self.at.mail else 0
+        self._mail = Mailroom(ports.mail, record, max(record.inbox, last))
+        self._failure: Failure | None = None
+        self._exception: BaseException | None = None
+        self._held: deque[tuple[int, list[Any]]] = deque()
+        self._durable = record.seq
+        self._dead: StoreError | None = None
+        self._refused: ParkRefused | None = None
+        self._set_options(RunOptions.from_data(restored.options))
+        if self.at.run_open and not self.at.paused:
+            self.at.paused = plan.fits(self.at.next, topology) or self._spent(record.crashes)
+
+    def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
+        """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop; the
+        lane's answers go through it too."""
+        self._lane = lane
+        self._post = post
+        self._recorder.attach(self._submit)
+
+    def run(self) -> LoopRun:
+        """Drive the thread. Yields what it waits for; may be resumed at any time, needed or not."""
+        while True:
+            self._take_events()
+            if self._mail.due:
+                yield from self._read_mail()
+            self._limits.drain = self._ports.gate.drain
+            action = plan.decide(self.at, self._limits)
+            if isinstance(action, plan.RunTasks):
+                yield from self._run_tasks(action.tasks)
+            elif isinstance(action, plan.Merge):
+                self._merge()
+            elif isinstance(action, plan.Wait):
+                self._recorder.seal()
+                yield Need.EVENT
+            elif isinstance(action, plan.Settle):
+                if (yield from self._settle(action)):
+                    return Settled(action.status, self.at, self._failure, self._exception)
+            else:
+                self._change(action)
+
+    def _change(self, action: plan.Action) -> None:
+        if isinstance(action, plan.EndRun):
+            self._end_run(action)
+        elif isinstance(action, plan.Begin):
+            self._begin(action)
+        elif isinstance(action, plan.Apply):
+            self._applier.apply(action.message, idle=plan.idle(self.at, self._limits))
+            self._observe("update")
+        elif isinstance(action, plan.Halt):
+            self._ports.executor.stop()
+            self.at.running.clear()
+            self._applier.cancel(action.message)
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _take_events(self) -> None:
+        while self.events:
+            event = self.events.popleft()
+            if isinstance(event, Durable):
+                self._durable = event.seq
+                self._mail.saw(event.inbox)
+                self._tell()
+            elif isinstance(event, Ended):
+                if event.head == self.at.head and event.outcome.path in self.at.running:
+                    self._take_outcome(event.outcome)
+            elif isinstance(event, Poke):
+                self._mail.hint()
+            elif isinstance(event, WriteFailed):
+                self._dead = event.error
+            else:
+                self._refused = event
+                self._mail.saw(event.inbox)
+        if self._dead is not None:
+            raise self._dead
+
+    def _read_mail(self) -> Generator[Need, None, None]:
+        while True:
+            try:
+                self.at.mail.extend(self._mail.read())
+                return
+            except StoreUnavailable:
+                yield Need.STORE
+                self._take_events()
+
+    def _submit(self, draft: Draft) -> None:
+        if draft.events:
+            self._held.append((draft.seq, draft.events))
+        self._lane.submit(draft, soon=self._options.durability is not Durability.SYNC)
+
+    def _until_durable(self) -> Generator[Need, None, None]:
+        while self._durable < self._recorder.sealed and self._refused is None:
+            yield Need.DURABLE
+            self._take_events()
+
+    # -- running nodes -------------------------------------------------------------------------------------------
+
+    def _run_tasks(self, todo: tuple[Next, ...]) -> Generator[Need, None, None]:
+        nodes = self._topology.nodes
+        effects = any(nodes[task.node].effects for task in todo)
+        if effects or not self._recorder.thin:
+            self._recorder.seal()
+        if effects or self._options.durability is Durability.SYNC:
+            yield from self._until_durable()
+        else:
+            yield from self._room()
+        if not self._ports.gate.open:
+            yield Need.GATE
+            return
+        if self._mail.due:
+            return
+        at = self.at
+        step = Step(self._topology, at.values, self._config)
+        tasks = [self._task(task) for task in todo]
+        if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
+            self._take_outcome(self._ports.executor.run(step, tasks[0]))
+            return
+        head = at.head
+        at.running.update(task.path for task in tasks)
+        self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, head)))
+
+    def _room(self) -> Generator[Need, None, None]:
+        lane, limits = self._lane, self._ports.limits
+        while lane.backlog > limits.ahead_commits or lane.bytes > limits.ahead_bytes:
+            yield Need.ROOM
+            self._take_events()
+
+    def _task(self, task: Next) -> Task:
+        at = self.at
+        key = f"{self.thread_id}\n{at.head}\n{task.path}"
+        return Task(task.path, task.node, task.send, at.sends.get(task.path), at.answers.get(task.path, ()), key)
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        at = self.at
+        at.running.discard(outcome.path)
+        if isinstance(outcome, Done):
+            alone = len(at.next) == 1 or self._recorder.thin
+            if alone or self._record(outcome, Kind.RESULT, encode_result(outcome)):
+                at.results[outcome.path] = outcome
+        elif isinstance(outcome, Stopped):
+            if self._record(outcome, Kind.INTERRUPT, encode_interrupts(outcome.interrupts)):
+                at.stops[outcome.path] = outcome.interrupts
+        elif outcome.cancelled:
+            # Stopped for a cancel that is on its way; should none come, the task is simply run again.
+            self._mail.hint()
+        else:
+            at.failures[outcome.path] = outcome
+
+    def _record(self, outcome: Done | Stopped, kind: Kind, data: Any) -> bool:
+        """Put a task's outcome into a commit of its own. False where it cannot be stored: then the task has failed."""
+        path = outcome.path
+        try:
+            self._recorder.task(kind, path, data)
+        except PerdureError as error:
+            node = path.partition("#")[0]
+            self.at.failures[path] = Failed(path, node, type(error).__qualname__, str(error), exception=error)
+            return False
+        if not self._recorder.thin:
+            self._recorder.seal()
+        return True
+
+    def _merge(self) -> None:
+        at = self.at
+        tasks = at.next
+        done = [at.results[task.path] for task in tasks]
+        writes = [(result.path, channel, update) for result in done for channel, update in result.writes]
+        pairs = [(task.node, result.goto) for task, result in zip(tasks, done, strict=True)]
+        after = plan.successors(self._wiring, pairs, at.joins)
+        try:
+            self._recorder.checkpoint("loop", writes, after, tuple((task.path, task.node) for task in tasks))
+        except PerdureError as error:
+            self._fail(error)
+            return
+        if self._ports.observer is not None:
+            self._observe("loop", tuple((task.node, dict(result.writes)) for task, result in zip(tasks, done, strict=True)))
+
+    # -- beginnings and ends -------------------------------------------------------------------------------------
+
+    def _begin(self, action: plan.Begin) -> None:
+        self._failure = self._exception = None
+        try:
+            self._set_options(self._applier.begin(action.message))
+        except (PerdureError, StoreError) as error:
+            self._fail(error)
+            return
+        self._observe("input")
+
+    def _set_options(self, options: RunOptions) -> None:
+        topology = self._topology
+        self._options = options
+        self._recorder.thin = options.durability is Durability.EXIT
+        before, after = options.interrupt_before, options.interrupt_after
+        self._limits = plan.Limits(
+            recursion_limit=options.recursion_limit,
+            interrupt_before=topology.interrupt_before if before is None else named_nodes(topology, before),
+            interrupt_after=topology.interrupt_after if after is None else named_nodes(topology, after),
+        )
+        self._config: Mapping[str, Any] = {
+            "configurable": {**options.configurable, "thread_id": self.thread_id},
+            "metadata": dict(options.metadata),
+            "tags": list(options.tags),
+            "recursion_limit": options.recursion_limit,
+        }
+
+    def _route(self, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
+        step = Step(self._topology, self.at.values, self._config)
+        try:
+            return self._ports.executor.route(step, source, writes)
+        except PerdureError:
+            raise
+        except Exception as error:
+            raise PerdureError(f"a conditional edge of {source!r} raised {type(error).__name__}: {error}") from error
+
+    def _fail(self, error: PerdureError | StoreError) -> None:
+        """The step cannot become a checkpoint: the run fails and the last checkpoint stays."""
+        self._exception = error
+        self._failure = of_error(error, self.at.step + 1)
+        self._close_failed()
+
+    def _end_run(self, action: plan.EndRun) -> None:
+        if action.limit:
+            self._fail(GraphRecursionError(action.limit, thread_id=self.thread_id))
+        elif action.failure is None:
+            replaced = "replaced by a new input" if action.status is Status.CANCELLED else ""
+            self._recorder.close_run(action.status, replaced)
+        elif action.failure.crashed:
+            self.at.failures.clear()
+            self._recorder.pause(f"node {action.failure.node!r}: {action.failure.message}; retry() tries again")
+        else:
+            self._exception = action.failure.exception
+            self._failure = of_task(action.failure, self.at.step + 1)
+            self._close_failed()
+
+    def _close_failed(self) -> None:
+        assert self._failure is not None
+        self.at.failures.clear()
+        self._recorder.close_run(Status.FAILED, f"{self._failure.type}: {self._failure.message}", encode_failure(self._failure))
+
+    def _settle(self, action: plan.Settle) -> Generator[Need, None, bool]:
+        """Give the thread up. False if mail came first: then the loop goes on as if it had not tried."""
+        reason = self.at.run_reason if action.status.ended else action.reason
+        if action.status is Status.INTERRUPTED:
+            self._observe("interrupt", interrupts=tuple(stop for task in self.at.next for stop in self.at.stops.get(task.path, ())))
+        self._recorder.open().settle(action.status, reason, action.waits, self._mail.seen)
+        self._recorder.seal()
+        yield from self._until_durable()
+        if self._refused is None:
+            return True
+        refused, self._refused = self._refused, None
+        if self._held and self._held[-1][0] == refused.draft.seq:
+            self._held.pop()
+        refused.draft.events = [event for event in refused.draft.events if not event.interrupts]
+        self._recorder.take_back(refused.draft)
+        return False
+
+    def _spent(self, crashes: int) -> str:
+        budget = self._ports.limits.crash_budget
+        if crashes < budget:
+            return ""
+        nodes = ", ".join(repr(task.node) for task in self.at.next if task.path not in self.at.results)
+        return (
+            f"its process died {crashes} times at step {self.at.step + 1} ({nodes or 'no node'}) without progress; look for "
+            "what ends the process there, then retry() or cancel()"
+        )
+
+    # -- observers -----------------------------------------------------------------------------------------------
+
+    def _observe(
+        self, source: str, updates: tuple[tuple[str, dict[str, Any]], ...] = (), interrupts: tuple[Any, ...] = ()
+    ) -> None:
+        if self._ports.observer is None:
+            return
+        draft = self._recorder.open()
+        draft.events.append(StepEvent(draft.seq, self.at.step, source, dict(self.at.values), updates, interrupts))
+
+    def _tell(self) -> None:
+        observer = self._ports.observer
+        while self._held and self._held[0][0] <= self._durable:
+            _, events = self._held.popleft()
+            if observer is not None:
+                for event in events:
+                    observer(event)

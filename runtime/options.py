@@ -1,0 +1,91 @@
+"""Options of one run, kept with its input so that whoever recovers it obeys them too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from .errors import InputError
+from .topology import Topology, suggestion
+
+DEFAULT_RECURSION_LIMIT = 10_000
+
+
+class Durability(StrEnum):
+    """When a step counts as done."""
+
+    SYNC = "sync"
+    """The next step starts after it is in the store."""
+    ASYNC = "async"
+    """Compute runs ahead within bounds; results and interrupts are released only once durable."""
+    EXIT = "exit"
+    """One commit at the end of the run, or where it stops for an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a caller may choose for a run."""
+
+    recursion_limit: int = DEFAULT_RECURSION_LIMIT
+    """Supersteps that the run may take, counted anew after each resume."""
+    durability: Durability = Durability.ASYNC
+    interrupt_before: tuple[str, ...] | None = None
+    """Nodes to stop before, in place of those that the graph was compiled with."""
+    interrupt_after: tuple[str, ...] | None = None
+    configurable: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What nodes find in `config["configurable"]`, besides the thread's id."""
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """JSON values that the run's checkpoints carry."""
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.recursion_limit, bool) or not isinstance(self.recursion_limit, int) or self.recursion_limit < 1:
+            raise InputError(f"recursion_limit is {self.recursion_limit!r}; it must be a whole number of at least 1")
+
+    def to_data(self) -> dict[str, Any]:
+        """The options as plain data, without those left at their default."""
+        data: dict[str, Any] = {}
+        if self.recursion_limit != DEFAULT_RECURSION_LIMIT:
+            data["recursion_limit"] = self.recursion_limit
+        if self.durability is not Durability.ASYNC:
+            data["durability"] = self.durability.value
+        for name in ("interrupt_before", "interrupt_after"):
+            nodes = getattr(self, name)
+            if nodes is not None:
+                data[name] = list(nodes)
+        for name in ("configurable", "metadata"):
+            if getattr(self, name):
+                data[name] = dict(getattr(self, name))
+        if self.tags:
+            data["tags"] = list(self.tags)
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> RunOptions:
+        """The options that `to_data` described. Raises `InputError`."""
+        fields = dict(data)
+        try:
+            fields["durability"] = Durability(fields.get("durability", Durability.ASYNC))
+        except ValueError:
+            raise InputError(
+                f"durability {fields['durability']!r} is unknown; choose one of {', '.join(mode.value for mode in Durability)}"
+            ) from None
+        for name in ("interrupt_before", "interrupt_after", "tags"):
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+def named_nodes(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
+    """The nodes that an interrupt list names; `*` stands for all. Raises `InputError`."""
+    names = frozenset(nodes)
+    if "*" in names:
+        return frozenset(topology.nodes)
+    for name in sorted(names - topology.nodes.keys()):
+        raise InputError(
+            f"the interrupt list names {name!r}, which is no node of graph {topology.name!r}{suggestion(name, topology.nodes)}"
+        )
+    return names

@@ -1,0 +1,256 @@
+"""What to do next: pure decisions. Nothing here reads a clock, a store or a random number.
+
+`decide` looks at a thread's position and names one action; `successors` says which tasks follow finished ones. The loop
+carries both out, and the simulator judges them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..stores.records import Message, Status
+from .commands import END, Send
+from .control import Next
+from .payloads import CANCEL, INPUTS, REPLACE, RESUME
+from .position import Position
+from .task import Failed
+from .topology import Join, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """End every run of the thread: somebody cancelled it."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Carry out one message between two steps (resume, update, pause, retry)."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start the run that an input message asks for."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Every task of the step has a result: make the next checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTasks:
+    """Start these tasks."""
+
+    tasks: tuple[Next, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to decide until something happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndRun:
+    """The run is over."""
+
+    status: Status
+    failure: Failed | None = None
+    limit: int = 0
+    """The recursion limit that was reached; 0 if that is not why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Give the thread up: it is parked, ended, or (queued) moves to another owner."""
+
+    status: Status
+    reason: str = ""
+    waits: tuple[str, ...] = ()
+
+
+Action: TypeAlias = Halt | Apply | Begin | Merge | RunTasks | Wait | EndRun | Settle
+
+MERGE = Merge()
+WAIT = Wait()
+
+
+@dataclass(slots=True)
+class Limits:
+    """What bounds a run."""
+
+    recursion_limit: int = 10_000
+    """Supersteps since the run's input or its last resume."""
+    interrupt_before: frozenset[str] = frozenset()
+    interrupt_after: frozenset[str] = frozenset()
+    drain: bool = False
+    """The owner is to give the thread up after this step."""
+
+
+def decide(at: Position, limits: Limits) -> Action:
+    """The one thing to do next.
+
+    Order matters: a cancel overtakes everything, other messages come before new work, finished work is merged before a
+    failure of the next is looked at, and a thread is given up only when nothing else can be done.
+    """
+    if at.mail and (action := _from_mail(at)) is not None:
+        return action
+    return _onward(at, limits)
+
+
+def idle(at: Position, limits: Limits) -> bool:
+    """Whether the thread would do nothing but wait for its user, were it not for its mail."""
+    return not at.running and (isinstance(_onward(at, limits), Settle))
+
+
+def _onward(at: Position, limits: Limits) -> Action:
+    if not at.run_open:
+        return _between_runs(at)
+    if at.paused and not at.running:
+        return Settle(Status.PAUSED, at.paused)
+    if limits.drain and at.next and not at.running:
+        return Settle(Status.QUEUED)
+    return _within_run(at, limits)
+
+
+def _from_mail(at: Position) -> Action | None:
+    for message in at.mail:
+        if message.kind == CANCEL:
+            return Halt(message)
+    for message in at.mail:
+        # A resume may join a step whose other tasks still run; what changes the state waits for the step's end.
+        if message.kind == RESUME or (message.kind not in INPUTS and not at.running):
+            return Apply(message)
+        if message.kind == REPLACE and at.run_open and not at.running:
+            return EndRun(Status.CANCELLED)
+    return None
+
+
+def _between_runs(at: Position) -> Action:
+    for message in at.mail:
+        if message.kind in INPUTS:
+            return Begin(message)
+    if at.next and at.run_status is Status.SUCCEEDED:
+        return Settle(Status.PAUSED, "the state was updated after the run had ended; resume() goes on from there")
+    return Settle(at.run_status)
+
+
+def _within_run(at: Position, limits: Limits) -> Action:
+    if not at.next:
+        return EndRun(Status.SUCCEEDED)
+    if len(at.results) == len(at.next):
+        return MERGE
+    if at.failures:
+        if at.running:
+            return WAIT
+        first = next(at.failures[task.path] for task in at.next if task.path in at.failures)
+        return EndRun(Status.FAILED, first)
+    if not at.passed and not at.running and _at_breakpoint(at, limits):
+        return Settle(Status.INTERRUPTED)
+    todo = tuple(
+        task
+        for task in at.next
+        if task.path not in at.results and task.path not in at.stops and task.path not in at.running
+    )
+    if todo:
+        if at.step - at.since >= limits.recursion_limit:
+            return EndRun(Status.FAILED, None, limits.recursion_limit)
+        return RunTasks(todo)
+    if at.running:
+        return WAIT
+    return Settle(Status.INTERRUPTED, waits=tuple(stop.id for task in at.next for stop in at.stops.get(task.path, ())))
+
+
+def _at_breakpoint(at: Position, limits: Limits) -> bool:
+    if limits.interrupt_before and any(task.node in limits.interrupt_before for task in at.next):
+        return True
+    return bool(limits.interrupt_after) and any(node in limits.interrupt_after for _, node in at.done)
+
+
+class Wiring:
+    """A topology's edges, arranged for `successors`."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.edges: Mapping[str, tuple[str, ...]] = topology.edges
+        self.joins: Mapping[str, Join] = {join.key: join for join in topology.joins}
+        self.joins_from: dict[str, tuple[Join, ...]] = {}
+        for join in topology.joins:
+            for start in join.starts:
+                self.joins_from[start] = (*self.joins_from.get(start, ()), join)
+        self._simple: dict[str, tuple[Next, ...]] = {
+            node: _pulls(topology.edges.get(node, ())) for node in topology.nodes if node not in self.joins_from
+        }
+
+    def simple(self, node: str) -> tuple[Next, ...] | None:
+        """What follows `node` alone, where only plain edges leave it; None where more has to be looked at."""
+        return self._simple.get(node)
+
+
+@dataclass(frozen=True, slots=True)
+class Successors:
+    """What a checkpoint leaves to be done."""
+
+    next: tuple[Next, ...]
+    joins: dict[str, tuple[str, ...]]
+    sends: dict[str, Any]
+    """Argument of each `Send`, by the path of its task."""
+
+
+def successors(
+    wiring: Wiring, done: Sequence[tuple[str, tuple[str | Send, ...]]], joins: Mapping[str, tuple[str, ...]]
+) -> Successors:
+    """The tasks that follow when the nodes of `done` (node, where its commands and branches lead) have finished.
+
+    A node is run once however many edges lead to it; each `Send` is a task of its own. The order is fixed: nodes by
+    name, then sends in the order of their senders. (LangGraph orders a superstep the same way.)
+    """
+    if len(done) == 1 and not done[0][1] and not joins and (simple := wiring.simple(done[0][0])) is not None:
+        return Successors(simple, {}, {})
+    targets: set[str] = set()
+    sends: list[Send] = []
+    reached: dict[str, set[str]] = {}
+    for node, goto in done:
+        targets.update(wiring.edges.get(node, ()))
+        for target in goto:
+            if isinstance(target, Send):
+                sends.append(target)
+            else:
+                targets.add(target)
+        for join in wiring.joins_from.get(node, ()):
+            reached.setdefault(join.key, set()).add(node)
+    waiting = {key: seen for key, seen in joins.items() if key in wiring.joins}
+    for key, seen in reached.items():
+        join = wiring.joins[key]
+        together = seen.union(waiting.pop(key, ()))
+        if together.issuperset(join.starts):
+            targets.add(join.end)
+        else:
+            waiting[key] = tuple(start for start in join.starts if start in together)
+    paths = {f"{send.node}#{index}": send for index, send in enumerate(sends)}
+    return Successors(
+        (*_pulls(targets), *(Next(path, send.node, True) for path, send in paths.items())),
+        dict(sorted(waiting.items())),
+        {path: send.arg for path, send in paths.items()},
+    )
+
+
+def _pulls(targets: Iterable[str]) -> tuple[Next, ...]:
+    return tuple(Next(node, node) for node in sorted(set(targets)) if node != END)
+
+
+def fits(next_tasks: Iterable[Next], topology: Topology) -> str:
+    """Why the pending tasks cannot be run by this graph version; empty if they can."""
+    lost = sorted({task.node for task in next_tasks if task.node not in topology.nodes})
+    if not lost:
+        return ""
+    return (
+        f"graph {topology.name!r} version {topology.version} has no node {', '.join(map(repr, lost))}, which this thread "
+        "is to run next; deploy a version that has it, or update_state(..., as_node=...) to go on elsewhere"
+    )

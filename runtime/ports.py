@@ -1,0 +1,126 @@
+"""What a loop is given of the outside world, and what it says to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Protocol, TypeAlias
+
+from ..stores.base import CheckpointStore
+from ..stores.records import Message
+from .clock import Clock
+from .commands import Send
+from .execute import Step
+from .task import Outcome, Task
+from .writer import Durable, ParkRefused, WriteFailed
+
+
+class Need(Enum):
+    """What a loop waits for."""
+
+    EVENT = auto()
+    """A task's end, or mail."""
+    DURABLE = auto()
+    """Its own commits, all of them."""
+    ROOM = auto()
+    """Fewer commits or bytes under way."""
+    GATE = auto()
+    """Leave to start a node: its lease could not be renewed."""
+    STORE = auto()
+    """A store that is away: try again after a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poke:
+    """There may be mail, or the gate may have opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task that was started beside the loop has ended."""
+
+    outcome: Outcome
+    head: int
+    """The checkpoint it was started from."""
+
+
+Event: TypeAlias = Poke | Ended | Durable | ParkRefused | WriteFailed
+
+
+class Executor(Protocol):
+    """Runs nodes."""
+
+    def run(self, step: Step, task: Task) -> Outcome:
+        """Run one task on this thread. Never raises, except KeyboardInterrupt."""
+        ...
+
+    def start(self, step: Step, tasks: Sequence[Task], ended: Callable[[Outcome], None]) -> None:
+        """Run tasks side by side; `ended` is called once for each, from any thread."""
+        ...
+
+    def route(self, step: Step, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
+        """Ask the conditional edges of `source` where to go after its writes. Raises what they raise."""
+        ...
+
+    def stop(self) -> None:
+        """Stop what runs; nobody waits for it any more. Safe to call when nothing does."""
+        ...
+
+
+@dataclass(slots=True)
+class Gate:
+    """Whether the owner may start nodes. Closed while it cannot renew its lease."""
+
+    open: bool = True
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopLimits:
+    """Bounds of one owner, whatever the graph."""
+
+    ahead_commits: int = 512
+    """How many commits async durability may run ahead of the store."""
+    ahead_bytes: int = 64 * 1024 * 1024
+    crash_budget: int = 3
+    """Crashes without durable progress before the thread is paused."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """What an observer is told of one checkpoint or stop, once it is durable."""
+
+    seq: int
+    step: int
+    source: str
+    values: Mapping[str, Any]
+    updates: tuple[tuple[str, dict[str, Any] | None], ...] = ()
+    """(node, what it returned) of each task merged."""
+    interrupts: tuple[Any, ...] = ()
+    """The interrupts at which the thread stopped; empty for a checkpoint."""
+
+
+Observer: TypeAlias = Callable[[StepEvent], None]
+
+
+class MailSource(Protocol):
+    """Where a thread's messages come from: a store."""
+
+    def messages(self, thread_id: str) -> tuple[Message, ...]:
+        """The unread messages, in order. Raises `StoreUnavailable`."""
+        ...
+
+
+@dataclass(slots=True)
+class Ports:
+    """What a loop is given of the outside world."""
+
+    mail: MailSource
+    history: CheckpointStore | None
+    """Where older checkpoints are read; None for a graph without a store."""
+    executor: Executor
+    clock: Clock
+    gate: Gate = field(default_factory=Gate)
+    limits: LoopLimits = field(default_factory=LoopLimits)
+    observer: Observer | None = None

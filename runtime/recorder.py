@@ -1,0 +1,213 @@
+"""Changes a thread's position and records each change in a commit, so that the two never part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..stores.codec import Codec
+from ..stores.records import Message, RunUpdate, Status
+from ..stores.segments import Kind
+from .clock import Clock
+from .control import FORMAT, RUN_CHANNEL, Control
+from .draft import Draft
+from .merge import ChannelSizes, RowMaker, Write, gather, merge_writes
+from .plan import Successors
+from .position import Position
+from .restore import encode_interrupts, encode_result
+from .topology import Topology
+
+_OF_CHECKPOINT = frozenset({Kind.CHECKPOINT, Kind.SEND, Kind.WRITE})
+
+
+class Recorder:
+    """Builds the commits of one owned thread. Holds at most one open draft; a sealed one is handed to `submit`."""
+
+    def __init__(
+        self, topology: Topology, codec: Codec, sizes: ChannelSizes, at: Position, seq: int, clock: Clock
+    ) -> None:
+        self.at = at
+        self.sealed = seq
+        """Number of the last draft handed over."""
+        self.thin = False
+        """Fold the steps of a run into one commit, instead of one commit a step."""
+        self._topology = topology
+        self._maker = RowMaker(topology, codec, sizes)
+        self._clock = clock
+        self._draft: Draft | None = None
+        self._submit: Callable[[Draft], None] = _no_writer
+
+    def attach(self, submit: Callable[[Draft], None]) -> None:
+        """Hand sealed drafts to `submit`."""
+        self._submit = submit
+
+    def open(self) -> Draft:
+        """The draft that takes what changes now."""
+        if self._draft is None:
+            self._draft = Draft(self.sealed + 1)
+        return self._draft
+
+    def seal(self) -> None:
+        """Hand the open draft over, if it holds anything."""
+        draft = self._draft
+        if draft is None or draft.empty:
+            return
+        self._draft = None
+        self.sealed = draft.seq
+        self._submit(draft)
+
+    def take_back(self, draft: Draft) -> None:
+        """Open a draft again that was to give the thread up and was not written, because mail came first."""
+        draft.reopen()
+        self._draft = draft
+        self.sealed = draft.seq - 1
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def task(self, kind: Kind, path: str, data: Any) -> None:
+        """Record something about one task of the step in progress. Raises `UnencodableState`."""
+        draft = self.open()
+        draft.rows.append(self._maker.task(kind, draft.seq, self.at.head, path, data))
+        draft.progress = draft.progress or kind == Kind.RESULT
+
+    def pass_breakpoint(self) -> None:
+        """Record that the breakpoint at the newest checkpoint was passed."""
+        self.task(Kind.PASS, "", None)
+        self.at.passed = True
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def checkpoint(
+        self,
+        source: str,
+        writes: Sequence[Write],
+        after: Successors,
+        done: tuple[tuple[str, str], ...],
+        *,
+        carry: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> Draft:
+        """Merge `writes` into the channels and make the result the newest checkpoint.
+
+        `carry` keeps what is known of the tasks in progress (an update between two steps leaves them as they are);
+        otherwise it belongs to the step that ended. `options` starts a run with these options.
+        Raises `InvalidUpdateError`, `UnencodableState`; then nothing has changed.
+        """
+        at = self.at
+        grouped = gather(writes)
+        merges = merge_writes(self._topology.channels, at.values, grouped)
+        folding = self._draft is not None and self._draft.checkpoint and self.thin
+        if self._draft is not None and self._draft.checkpoint and not folding:
+            self.seal()
+        draft = self.open()
+        seq = draft.seq
+        rows = []
+        for name, merge in merges.items():
+            rows.extend(self._maker.channel(name, seq, self._prev(name, seq), merge, grouped[name]))
+        if options is not None:
+            rows.append(self._maker.value(RUN_CHANNEL, seq, self._prev(RUN_CHANNEL, seq), options))
+        for path, arg in after.sends.items():
+            rows.append(self._maker.task(Kind.SEND, seq, seq, path, arg))
+
+        # From here on nothing can fail.
+        if folding:
+            self._fold(draft, {row.channel for row in rows if row.kind in (Kind.VALUE, Kind.SNAPSHOT)})
+        else:
+            draft.parent = at.head
+        for name, merge in merges.items():
+            at.values[name] = merge.value
+            at.manifest[name] = seq
+        if options is not None:
+            at.manifest[RUN_CHANNEL] = seq
+        at.head = seq
+        at.step += 1
+        at.next, at.joins, at.done = after.next, after.joins, done
+        if not carry:
+            at.forget_step()
+        at.sends = after.sends
+        if source == "input":
+            at.since = at.step
+        draft.rows.append(self._maker.control(seq, self._control(source, draft.parent)))
+        draft.rows.extend(rows)
+        draft.checkpoint = draft.progress = True
+        if carry:
+            self._carry()
+        return draft
+
+    def _prev(self, channel: str, seq: int) -> int:
+        """Version before this commit. A folded commit may write a channel several times: all changes have one base."""
+        version = self.at.manifest.get(channel, 0)
+        if version != seq or self._draft is None:
+            return version
+        return next(row.prev for row in self._draft.rows if row.channel == channel and row.version == seq)
+
+    def _fold(self, draft: Draft, replaced: set[str]) -> None:
+        draft.rows = [
+            row for row in draft.rows if row.kind not in _OF_CHECKPOINT and not (row.channel in replaced and row.version == draft.seq)
+        ]
+
+    def _control(self, source: str, parent: int) -> Control:
+        at = self.at
+        return Control(
+            format=FORMAT,
+            step=at.step,
+            since=at.since,
+            run=at.run,
+            source=source,
+            parent=parent,
+            at=self._clock.time(),
+            version=self._topology.version,
+            next=at.next,
+            joins=at.joins,
+            manifest=at.manifest,
+            done=at.done,
+        )
+
+    def _carry(self) -> None:
+        """Tell of the tasks in progress again, now that they belong to another checkpoint."""
+        at = self.at
+        for path, answers in at.answers.items():
+            self.task(Kind.ANSWER, path, list(answers))
+        for path, stops in at.stops.items():
+            self.task(Kind.INTERRUPT, path, encode_interrupts(stops))
+        for result in at.results.values():
+            self.task(Kind.RESULT, result.path, encode_result(result))
+        if at.passed:
+            self.pass_breakpoint()
+
+    # -- runs and messages ---------------------------------------------------------------------------------------
+
+    def consume(self, message: Message) -> None:
+        """Record that a message was applied by the commit in the making."""
+        self.at.mail.remove(message)
+        self.open().applied.append(message.number)
+
+    def abandon(self, messages: Sequence[Message]) -> None:
+        """Record that the thread ends without having read these."""
+        for message in list(messages):
+            self.at.mail.remove(message)
+            self.open().undelivered.append(message.number)
+
+    def open_run(self, run: int) -> None:
+        """Make `run` the run in progress."""
+        at = self.at
+        at.run, at.run_open, at.run_status, at.run_reason = run, True, Status.RUNNING, ""
+        draft = self.open()
+        draft.run = run
+        draft.runs.append(RunUpdate(run=run, status=Status.RUNNING))
+        self.pause("")
+
+    def close_run(self, status: Status, reason: str = "", error: bytes = b"") -> None:
+        """End the run in progress at the newest checkpoint."""
+        at = self.at
+        at.run_open, at.run_status, at.run_reason = False, status, reason
+        self.open().runs.append(RunUpdate(run=at.run, status=status, end=at.head, reason=reason, error=error))
+
+    def pause(self, reason: str) -> None:
+        """Pause the thread (or, with an empty reason, end its pause)."""
+        self.at.paused = reason
+        self.open().reason = reason
+
+
+def _no_writer(draft: Draft) -> None:
+    raise RuntimeError(f"commit {draft.seq} was sealed before the loop was attached to a writer")

@@ -1,0 +1,149 @@
+"""Read a thread's position from its store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..stores.base import CheckpointStore
+from ..stores.codec import Codec
+from ..stores.deltas import apply_deltas, decode_delta
+from ..stores.history import HistoryReader
+from ..stores.records import RunRecord, Status, ThreadRecord
+from ..stores.segments import Kind, Row
+from .commands import Interrupt, Send
+from .control import RUN_CHANNEL, Control, decode_control
+from .merge import ChannelSizes
+from .position import Position
+from .task import Done
+
+
+@dataclass(slots=True)
+class Restored:
+    """A position with what the loop needs besides."""
+
+    position: Position
+    options: dict[str, Any]
+    """Options of the run in progress, as its input message gave them."""
+    sizes: ChannelSizes = field(default_factory=ChannelSizes)
+
+
+def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec) -> Restored:
+    """The position of a claimed thread, from its newest checkpoint and what was committed since.
+
+    Raises `Corrupt`, `NewerFormat`, `DisallowedType` naming the record, `StoreUnavailable`.
+    """
+    reader = HistoryReader(store, record.thread_id)
+    sizes = ChannelSizes()
+    position = Position()
+    options: dict[str, Any] = {}
+    if record.head:
+        control = load_control(reader, record.head)
+        values = load_values(reader, control.manifest, codec, sizes)
+        options = values.pop(RUN_CHANNEL, {})
+        position = position_at(record.head, control, values)
+        add_pending(position, reader, record.head, codec)
+    _add_run(position, record, store.runs(record.thread_id))
+    position.mail = list(store.messages(record.thread_id))
+    return Restored(position, options, sizes)
+
+
+def position_at(seq: int, control: Control, values: dict[str, Any]) -> Position:
+    """The position right after checkpoint `seq`."""
+    return Position(
+        values=values,
+        manifest=dict(control.manifest),
+        head=seq,
+        step=control.step,
+        since=control.since,
+        next=control.next,
+        joins=dict(control.joins),
+        done=control.done,
+        run=control.run,
+    )
+
+
+def load_control(reader: HistoryReader, seq: int) -> Control:
+    """A checkpoint's control record."""
+    thread_id, row = reader.checkpoint(seq)
+    return decode_control(row.payload, f"checkpoint {seq} of thread {thread_id!r}")
+
+
+def load_values(
+    reader: HistoryReader, manifest: Mapping[str, int], codec: Codec, sizes: ChannelSizes | None = None
+) -> dict[str, Any]:
+    """The channels' values at the versions that a manifest names."""
+    values = {}
+    for channel, rows in reader.channels(manifest).items():
+        first, *deltas = rows
+        if sizes is not None:
+            sizes.start(channel, len(first.payload), sum(len(row.payload) for row in deltas))
+        if first.kind == Kind.DELTA:
+            deltas, base = rows, None
+        else:
+            base = codec.decode(first.encoding, first.payload)
+        values[channel] = apply_deltas(base, [decode_delta(codec, row.encoding, row.payload) for row in deltas]) if deltas else base
+    return values
+
+
+def load_sends(rows: Iterable[Row], codec: Codec) -> dict[str, Any]:
+    """The arguments of a checkpoint's `Send` tasks, by path."""
+    return {row.channel: codec.decode(row.encoding, row.payload) for row in rows if row.kind == Kind.SEND}
+
+
+def add_pending(position: Position, reader: HistoryReader, head: int, codec: Codec) -> None:
+    if any(task.send for task in position.next):
+        position.sends = load_sends(reader.rows_of(head), codec)
+    for row in reader.pending(head):
+        path = row.channel
+        if row.kind == Kind.RESULT:
+            position.results[path] = decode_result(path, codec.decode(row.encoding, row.payload))
+            position.stops.pop(path, None)
+        elif row.kind == Kind.INTERRUPT:
+            position.stops[path] = decode_interrupts(codec.decode(row.encoding, row.payload))
+        elif row.kind == Kind.ANSWER:
+            position.answers[path] = tuple(codec.decode(row.encoding, row.payload))
+            position.stops.pop(path, None)
+            position.since = position.step
+        elif row.kind == Kind.PASS:
+            position.passed = True
+            position.since = position.step
+
+
+def _add_run(position: Position, record: ThreadRecord, runs: tuple[RunRecord, ...]) -> None:
+    position.run = record.run
+    current = next((run for run in runs if run.run == record.run), None)
+    if current is not None:
+        position.run_status = current.status
+        position.run_reason = current.reason
+        position.run_open = not current.status.ended
+    elif record.origin is not None and position.head:
+        # A fork: the history up to here is the origin's, and so was the run; this thread goes on with it.
+        position.run_status = Status.RUNNING
+        position.run_open = True
+    if position.run_open:
+        position.paused = record.reason
+
+
+def encode_result(done: Done) -> list[Any]:
+    """A task's result as plain data."""
+    targets = [[item.node, item.arg] if isinstance(item, Send) else item for item in done.goto]
+    return [[list(pair) for pair in done.writes], targets]
+
+
+def decode_result(path: str, data: Any) -> Done:
+    """The result that `encode_result` described."""
+    writes, targets = data
+    goto = tuple(Send(item[0], item[1]) if isinstance(item, list) else item for item in targets)
+    return Done(path, tuple((channel, update) for channel, update in writes), goto)
+
+
+def encode_interrupts(interrupts: tuple[Interrupt, ...]) -> list[Any]:
+    """A task's interrupts as plain data."""
+    return [[stop.id, stop.value] for stop in interrupts]
+
+
+def decode_interrupts(data: Any) -> tuple[Interrupt, ...]:
+    """The interrupts that `encode_interrupts` described."""
+    return tuple(Interrupt(value=value, id=id_) for id_, value in data)

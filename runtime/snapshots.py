@@ -1,0 +1,161 @@
+"""What a thread looked like at a checkpoint, for people and programs that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ..stores.base import CheckpointStore
+from ..stores.codec import Codec
+from ..stores.errors import UnknownCheckpoint
+from ..stores.history import HistoryReader
+from ..stores.records import RunRecord, ThreadRecord
+from .commands import Interrupt
+from .control import RUN_CHANNEL, Control, Next, decode_control
+from .errors import CheckpointNotFound
+from .position import Position
+from .restore import add_pending, load_control, load_values, position_at
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSnapshot:
+    """A task that a checkpoint leaves to be run, as far as it has come."""
+
+    id: str
+    """Its path: unique in its step."""
+    name: str
+    """The node."""
+    interrupts: tuple[Interrupt, ...] = ()
+    result: dict[str, Any] | None = None
+    """What it wrote, if it has finished while others of its step have not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateSnapshot:
+    """A thread's state at one checkpoint. Fields as in LangGraph."""
+
+    values: dict[str, Any]
+    next: tuple[str, ...]
+    """Nodes to run next, one entry per task; empty at the end of a run."""
+    config: dict[str, Any]
+    """Names this checkpoint: give it to `get_state`, `update_state` or `invoke`."""
+    metadata: dict[str, Any]
+    """source, step, run, version, writes (the nodes that made it), and what the run was submitted with."""
+    created_at: str
+    """ISO 8601, UTC."""
+    parent_config: dict[str, Any] | None
+    tasks: tuple[TaskSnapshot, ...]
+    interrupts: tuple[Interrupt, ...]
+
+    @property
+    def checkpoint_id(self) -> str:
+        """Id of the checkpoint within its thread."""
+        return str(self.config["configurable"]["checkpoint_id"])
+
+
+def checkpoint_id(seq: int) -> str:
+    """The id that users see. Ids of one thread sort as text in the order in which they were made."""
+    return f"{seq:010d}"
+
+
+def checkpoint_seq(thread_id: str, given: str | int) -> int:
+    """The seq that an id names. Raises `CheckpointNotFound` for what is no id."""
+    try:
+        seq = int(given)
+    except (TypeError, ValueError):
+        raise CheckpointNotFound(thread_id, str(given)) from None
+    if seq < 1:
+        raise CheckpointNotFound(thread_id, str(given))
+    return seq
+
+
+def config_of(thread_id: str, seq: int) -> dict[str, Any]:
+    """The config that names a checkpoint."""
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id(seq)}}
+
+
+class SnapshotReader:
+    """Reads the states of one thread. `codec` decides which classes come back as themselves."""
+
+    def __init__(self, store: CheckpointStore, record: ThreadRecord, codec: Codec) -> None:
+        self._record = record
+        self._reader = HistoryReader(store, record.thread_id)
+        self._codec = codec
+        self._runs: Mapping[int, RunRecord] = {run.run: run for run in store.runs(record.thread_id)}
+
+    def head(self) -> StateSnapshot:
+        """The newest state; an empty one before the first checkpoint."""
+        if self._record.head:
+            return self.at(self._record.head)
+        config = {"configurable": {"thread_id": self._record.thread_id, "checkpoint_ns": ""}}
+        created = _iso(self._record.created_at)
+        return StateSnapshot({}, (), config, dict(self._record.metadata), created, None, (), ())
+
+    def at(self, seq: int) -> StateSnapshot:
+        """The state at one checkpoint. Raises `CheckpointNotFound`."""
+        try:
+            control = load_control(self._reader, seq)
+        except UnknownCheckpoint:
+            raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
+        return self._snapshot(self._record.thread_id, seq, control)
+
+    def history(
+        self, *, where: Mapping[str, Any] | None = None, before: int | None = None, limit: int | None = None
+    ) -> Iterator[StateSnapshot]:
+        """States, newest first, over forks into the thread that this one was forked from. `where` names metadata that
+        must be equal."""
+        found = 0
+        for thread_id, row in self._reader.checkpoints(before=before, limit=None if where else limit):
+            if limit is not None and found >= limit:
+                return
+            control = decode_control(row.payload, f"checkpoint {row.checkpoint} of thread {thread_id!r}")
+            snapshot = self._snapshot(thread_id, row.checkpoint, control)
+            if where and any(snapshot.metadata.get(key) != value for key, value in where.items()):
+                continue
+            found += 1
+            yield snapshot
+
+    def _snapshot(self, thread_id: str, seq: int, control: Control) -> StateSnapshot:
+        values = load_values(self._reader, control.manifest, self._codec)
+        options = values.pop(RUN_CHANNEL, {})
+        position = position_at(seq, control, values)
+        if control.next:
+            add_pending(position, self._reader, seq, self._codec)
+        tasks = tuple(_task(task, position) for task in control.next)
+        parent = config_of(thread_id, control.parent) if control.parent else None
+        return StateSnapshot(
+            values=values,
+            next=tuple(task.node for task in control.next if task.path not in position.results),
+            config=config_of(self._record.thread_id, seq),
+            metadata={
+                **self._record.metadata,
+                **(self._runs[control.run].metadata if control.run in self._runs else {}),
+                **options.get("metadata", {}),
+                "source": control.source,
+                "step": control.step,
+                "run": control.run,
+                "version": control.version,
+                "writes": [node for _, node in control.done],
+                "thread_id": thread_id,
+            },
+            created_at=_iso(control.at),
+            parent_config=parent,
+            tasks=tasks,
+            interrupts=tuple(stop for task in tasks for stop in task.interrupts),
+        )
+
+
+def _task(task: Next, position: Position) -> TaskSnapshot:
+    result = position.results.get(task.path)
+    return TaskSnapshot(
+        id=task.path,
+        name=task.node,
+        interrupts=position.stops.get(task.path, ()),
+        result=dict(result.writes) if result is not None else None,
+    )
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()

@@ -1,0 +1,153 @@
+"""The contract of a store. I/O-free: backends fill in the calls, `tests/stores/test_conformance.py` holds them to it.
+
+Every call is synchronous, safe to use from several threads, and safe to repeat after `StoreUnavailable`: a repeated
+call has the effect of one. All of one call's effects happen in one transaction. Arguments that no store could keep (an
+empty id, one of over 512 bytes or with a NUL, metadata that is not JSON) raise `StoreMisuse` before anything is done.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from .errors import Fenced, InboxChanged
+from .records import (
+    Commit,
+    Committed,
+    Delivery,
+    Expect,
+    GraphRecord,
+    Message,
+    OwnerRecord,
+    RunRecord,
+    Segment,
+    ThreadFilter,
+    ThreadPage,
+    ThreadRecord,
+)
+
+CommitResult = Committed | Fenced | InboxChanged
+
+
+class CheckpointStore(ABC):
+    """Where threads live.
+
+    Any call may raise `StoreUnavailable` (try again) or `StoreFull` (try again when there is room); `Corrupt` and
+    `NewerFormat` where a record does not decode.
+    """
+
+    url: str
+    """The URL by which another process opens the same store."""
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def create(self, thread: ThreadRecord, message: Message | None = None) -> Delivery:
+        """Write a new thread's row and, in the same transaction, its first message (as `deliver` would).
+
+        Repeating it with the same `message_id` returns the first call's delivery with `repeated` set.
+        Raises `ThreadExists`; `UnknownThread` when `thread.origin` names a thread that is not there, `StoreMisuse`
+        when that thread has no durable commit `thread.origin.seq` yet.
+        """
+
+    @abstractmethod
+    def thread(self, thread_id: str) -> ThreadRecord:
+        """The thread's row. Raises `UnknownThread`."""
+
+    @abstractmethod
+    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
+        """List threads, newest first. A thread that stays as it is appears exactly once over all pages."""
+
+    @abstractmethod
+    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
+        """Every run of a thread, oldest first. Raises `UnknownThread`."""
+
+    @abstractmethod
+    def delete(self, thread_id: str) -> None:
+        """Remove a thread that has ended or is parked, with all it has. Deleting what is not there does nothing.
+
+        Raises `Refused` while it is runnable, `ThreadReferenced` while forks read its history.
+        """
+
+    # -- ownership -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def claim(
+        self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0
+    ) -> ThreadRecord:
+        """Take a thread over: compare-and-set on the epoch that was observed.
+
+        On success the row has epoch + 1, this token and owner, status running (a parked or ended thread keeps its
+        status: an owner may hold it to change its state) and, if `crashed`, one crash more. Repeated with the same
+        token after a lost answer it returns the row. Raises `ClaimLost`, `UnknownThread`.
+        """
+
+    @abstractmethod
+    def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """Write several threads' commits in one transaction; each succeeds or fails alone. One result per commit.
+
+        When the row does not match, the commit's own id is looked up: present, it had been applied (`Committed` with
+        `repeated`); absent, `Fenced`. `InboxChanged` where `expect_inbox` is not the inbox. A refused commit writes
+        nothing at all.
+        """
+
+    @abstractmethod
+    def renew(self, lease: OwnerRecord) -> None:
+        """Write an owner's lease (insert or replace). A lower counter of the same process is ignored."""
+
+    @abstractmethod
+    def owners(self) -> tuple[OwnerRecord, ...]:
+        """All leases. Must answer even while a stopped process holds the store's write lock."""
+
+    @abstractmethod
+    def forget(self, owner: str) -> None:
+        """Remove a lease."""
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def deliver(self, thread_id: str, message: Message, expect: Expect) -> Delivery:
+        """Number the message `inbox + 1` and keep it, under the thread's lock.
+
+        A parked thread becomes queued by it, and so does an ended one (if `expect` accepts it at all) unless the
+        message is a `cancel`. An `input` is allotted run `runs + 1`, whose row is written as queued. A `resume` takes
+        `expect.wait` off the thread's waits, or all of them if it names none. Raises `Refused` where `expect` does not
+        hold, `UnknownThread`.
+        """
+
+    @abstractmethod
+    def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
+        """The messages of a thread in order of number: those not applied yet, or all."""
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def segments(
+        self, thread_id: str, *, first: int = 1, last: int | None = None, limit: int | None = None
+    ) -> list[Segment]:
+        """Segments that overlap commits `first..last`, newest first, at most `limit`. Only the thread's own: those
+        before a fork belong to its origin. Raises `Corrupt` or `NewerFormat` naming the record."""
+
+    # -- graphs --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def put_graph(self, graph: GraphRecord) -> None:
+        """Keep a graph's record; the same key again replaces nothing."""
+
+    @abstractmethod
+    def graph(self, graph_key: str) -> GraphRecord:
+        """A graph's record. Raises `StoreMisuse` if there is none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections. Closing twice does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,130 @@
+"""MessagePack to values: builds only what the catalog lists, ends in a value or in an error of the stores.
+
+Whatever the bytes, nothing is imported by name, nothing is called but the constructors below and the listed classes',
+and no memory is claimed that the bytes do not pay for.
+"""
+
+from __future__ import annotations
+
+import pickle as pickles
+from fractions import Fraction
+from typing import Any
+
+from msgpack import OutOfData, Unpacker, unpackb
+
+from ..errors import Corrupt, DisallowedType, StoreError
+from . import arrays, pandas_scalars
+from .arrow import decode_arrow
+from .catalog import Catalog
+from .classes import opaque
+from .encodings import MARKERS, Encoding, Leaf, Mark, Marker, Opaque
+from .scalars import DECODERS
+
+_CHECKED_FROM = 4096
+"""Payloads from this size (bytes) are skimmed before anything is built."""
+_CLASSES = frozenset({Mark.ENUM, Mark.DATACLASS, Mark.MODEL, Mark.NAMEDTUPLE})
+
+
+class Reader:
+    """Unpacks one payload."""
+
+    __slots__ = ("_catalog", "_opaque", "_open", "_pickle")
+
+    def __init__(self, catalog: Catalog, *, opaque: bool, pickle: bool) -> None:
+        self._catalog = catalog
+        self._opaque = opaque
+        self._pickle = pickle
+        self._open = 0
+
+    def read(self, payload: bytes | memoryview) -> Any:
+        """The value. Raises `Corrupt`, `DisallowedType`, `StoreMisuse` where a library is missing."""
+        try:
+            if len(payload) >= _CHECKED_FROM:
+                _skim(payload)
+            value = unpackb(
+                payload,
+                ext_hook=self._ext,
+                list_hook=self._list,
+                strict_map_key=False,
+                unicode_errors="surrogatepass",
+            )
+        except (StoreError, MemoryError):
+            raise
+        except Exception as error:  # bytes that are not ours fail in any way there is
+            raise Corrupt(f"a stored value does not decode: {type(error).__name__}: {str(error)[:200]}") from error
+        if self._open:
+            raise Corrupt("a stored value does not decode: it has a tag out of place")
+        return value
+
+    def _ext(self, code: int, data: bytes) -> Any:
+        marker = MARKERS.get(code)
+        if marker is not None and not data:
+            self._open += 1
+            return marker
+        decode = DECODERS.get(code)
+        if decode is not None:
+            return decode(data)
+        if code == Leaf.COLUMNAR:
+            return self.columnar(data[-1], data[:-1])
+        if code == Leaf.PICKLE:
+            if self._pickle:
+                return pickles.loads(data)  # a user turned it on by name
+            if self._opaque:
+                return Opaque("pickle", data)
+            raise DisallowedType("pickle (stored by a codec with pickle=True)")
+        raise Corrupt(f"a stored value has the unknown tag {code}; a newer Perdure may have written it")
+
+    def columnar(self, encoding: int, payload: bytes | memoryview) -> Any:
+        """A table or array. Raises `Corrupt`, `StoreMisuse`."""
+        if encoding == Encoding.ARROW_IPC:
+            return decode_arrow(payload, Reader(self._catalog, opaque=self._opaque, pickle=False).read)
+        if encoding == Encoding.NUMPY:
+            return arrays.decode_array(payload)
+        raise Corrupt(f"a stored value has the unknown encoding {encoding}; a newer Perdure may have written it")
+
+    def _list(self, items: list[Any]) -> Any:
+        if not items or type(items[0]) is not Marker:
+            return items
+        self._open -= 1
+        mark, parts = items[0].mark, items[1:]
+        if mark is Mark.TUPLE:
+            return tuple(parts)
+        if mark in _CLASSES:
+            return self._instance(mark, parts)
+        if mark is Mark.SET:
+            return set(parts)
+        if mark is Mark.FROZENSET:
+            return frozenset(parts)
+        if mark is Mark.NUMPY_SCALAR:
+            return arrays.build_scalar(parts)
+        if mark is Mark.PANDAS_SCALAR:
+            return pandas_scalars.build_scalar(parts)
+        if not all(type(part) is int for part in parts):
+            raise Corrupt("a stored number is malformed")
+        return range(*parts) if mark is Mark.RANGE else Fraction(*parts)
+
+    def _instance(self, mark: Mark, parts: list[Any]) -> Any:
+        name = parts.pop(0)
+        if type(name) is not str:
+            raise Corrupt("a stored object does not name its class")
+        form = self._catalog.named(name)
+        if form is None:
+            if self._opaque:
+                return opaque(mark, name, parts)
+            raise DisallowedType(name[:200])
+        if form.mark is not mark:
+            raise Corrupt(f"a stored object of {name} was of another kind of class ({mark.name.lower()})")
+        return form.build(parts)
+
+
+def _skim(payload: bytes | memoryview) -> None:
+    """Raise `Corrupt` unless the payload is complete.
+
+    Unpacking allocates a list at its announced length; nested announcements that the bytes never fulfil would multiply.
+    """
+    unpacker = Unpacker(max_buffer_size=len(payload))
+    unpacker.feed(payload)
+    try:
+        unpacker.skip()
+    except OutOfData as error:
+        raise Corrupt("a stored value was cut short") from error

@@ -1,0 +1,249 @@
+"""The store for one process: dictionaries under a lock. What it keeps dies with the process."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from threading import RLock
+
+from .arguments import canonical_json, check_id, check_lease, check_listing, json_equal
+from .errors import StoreMisuse, UnknownThread
+from .records import (
+    Commit,
+    GraphRecord,
+    Message,
+    OwnerRecord,
+    RunRecord,
+    ThreadFilter,
+    ThreadPage,
+    ThreadRecord,
+)
+from .transactional import Encoded, StoredSegment, Transaction, TransactionalStore
+from .transitions import Found, committed, run_after
+
+
+@dataclass(slots=True)
+class _Kept:
+    """All that the store has of one thread."""
+
+    number: int
+    """Its place in the order of creation, by which listings go."""
+    row: ThreadRecord
+    metadata: str
+    """As text, so that no caller holds what the store holds."""
+    runs: dict[int, RunRecord] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    by_id: dict[str, int] = field(default_factory=dict)
+    """Message id to its place in `messages`."""
+    segments: list[StoredSegment] = field(default_factory=list)
+    """In order of `first`."""
+
+    def record(self) -> ThreadRecord:
+        return replace(self.row, metadata=json.loads(self.metadata))
+
+
+class MemoryStore(TransactionalStore):
+    """`memory://`: each one opened is a store of its own, shared by the threads of this process."""
+
+    def __init__(self) -> None:
+        self.url = "memory://"
+        self.where = "the memory store"
+        self._lock = RLock()
+        self._created = 0
+        self._threads: dict[str, _Kept] = {}
+        self._owners: dict[str, OwnerRecord] = {}
+        self._graphs: dict[str, GraphRecord] = {}
+
+    def thread(self, thread_id: str) -> ThreadRecord:
+        check_id("thread id", thread_id)
+        with self._lock:
+            return self._kept(thread_id).record()
+
+    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
+        where = where or ThreadFilter()
+        below = check_listing(where, limit, cursor)
+        with self._lock:
+            older = (kept for kept in reversed(self._threads.values()) if below is None or kept.number < below)
+            found = list(islice((kept for kept in older if _matches(kept, where)), limit + 1))
+            records = tuple(kept.record() for kept in found[:limit])
+        return ThreadPage(threads=records, cursor=str(found[limit - 1].number) if len(found) > limit else None)
+
+    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
+        check_id("thread id", thread_id)
+        with self._lock:
+            runs = self._kept(thread_id).runs
+            return tuple(replace(runs[number], metadata=dict(runs[number].metadata)) for number in sorted(runs))
+
+    def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
+        check_id("thread id", thread_id)
+        with self._lock:
+            kept = self._threads.get(thread_id)
+            return tuple(message for message in kept.messages if not (unread and message.applied)) if kept else ()
+
+    def renew(self, lease: OwnerRecord) -> None:
+        check_lease(lease)
+        with self._lock:
+            before = self._owners.get(lease.owner)
+            same = before and (before.host, before.pid, before.started) == (lease.host, lease.pid, lease.started)
+            if not (before and same and lease.counter < before.counter):
+                self._owners[lease.owner] = lease
+
+    def owners(self) -> tuple[OwnerRecord, ...]:
+        with self._lock:
+            return tuple(self._owners[owner] for owner in sorted(self._owners))
+
+    def forget(self, owner: str) -> None:
+        with self._lock:
+            self._owners.pop(owner, None)
+
+    def put_graph(self, graph: GraphRecord) -> None:
+        check_id("graph key", graph.graph_key)
+        with self._lock:
+            self._graphs.setdefault(graph.graph_key, graph)
+
+    def graph(self, graph_key: str) -> GraphRecord:
+        with self._lock:
+            if graph_key not in self._graphs:
+                raise StoreMisuse(f"no graph {graph_key!r} in {self.where}; submit the graph again to register it")
+            return self._graphs[graph_key]
+
+    def close(self) -> None:
+        """Nothing to release: the threads are kept as long as the store object is."""
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with self._lock:
+            tx = _MemoryTransaction(self)
+            yield tx
+            tx.flush()
+
+    def _stored_segments(self, thread_id: str, first: int, last: int | None, limit: int | None) -> list[StoredSegment]:
+        with self._lock:
+            kept = self._threads.get(thread_id)
+            segments = kept.segments if kept else []
+            end = len(segments) if last is None else bisect_left(segments, last + 1, key=lambda segment: segment.first)
+            start = bisect_left(segments, first, key=lambda segment: segment.last)
+            return segments[start:end][::-1][:limit]
+
+    def _kept(self, thread_id: str) -> _Kept:
+        if thread_id not in self._threads:
+            raise UnknownThread(thread_id, self.where)
+        return self._threads[thread_id]
+
+
+class _MemoryTransaction(Transaction):
+    """Changes are gathered and made at the end of the block, so that an exception in it leaves nothing behind.
+
+    Only `look` and `write` may come twice for one thread (two commits of it in a group): they see what is gathered.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._rows: dict[str, ThreadRecord] = {}
+        self._new: dict[str, _Kept] = {}
+        self._messages: list[tuple[str, Message]] = []
+        self._runs: list[RunRecord] = []
+        self._commits: list[tuple[Encoded, ThreadRecord]] = []
+        self._removed: list[str] = []
+
+    def thread(self, thread_id: str) -> ThreadRecord | None:
+        kept = self._threads.get(thread_id)
+        return kept.record() if kept else None
+
+    def insert_thread(self, thread: ThreadRecord) -> None:
+        self._store._created += 1
+        self._new[thread.thread_id] = _Kept(self._store._created, thread, canonical_json(thread.metadata))
+
+    def update_thread(self, thread: ThreadRecord) -> None:
+        self._rows[thread.thread_id] = thread
+
+    def message(self, thread_id: str, message_id: str) -> Message | None:
+        kept = self._threads[thread_id]
+        return kept.messages[kept.by_id[message_id]] if message_id in kept.by_id else None
+
+    def insert_message(self, thread_id: str, message: Message) -> None:
+        self._messages.append((thread_id, message))
+
+    def insert_run(self, run: RunRecord) -> None:
+        self._runs.append(run)
+
+    def forks(self, thread_id: str) -> tuple[str, ...]:
+        rows = (kept.row for kept in self._threads.values())
+        return tuple(islice((row.thread_id for row in rows if row.origin and row.origin.thread_id == thread_id), 10))
+
+    def remove(self, thread_id: str) -> None:
+        self._removed.append(thread_id)
+
+    def look(self, commits: Sequence[Commit]) -> Mapping[str, Found]:
+        gathered = {encoded.commit.thread_id: (encoded.commit, row) for encoded, row in self._commits}
+        found: dict[str, Found] = {}
+        for commit in commits:
+            kept = self._threads.get(commit.thread_id)
+            if kept is None:
+                continue
+            before, row = gathered.get(commit.thread_id, (None, kept.row))
+            at = bisect_left(kept.segments, commit.first, key=lambda segment: segment.first)
+            same = at < len(kept.segments) and kept.segments[at].first == commit.first
+            commit_id = kept.segments[at].commit_id if same else ""
+            if before is not None and before.first == commit.first:
+                commit_id = before.commit_id
+            found[commit.thread_id] = Found(row.epoch, row.token, row.seq, row.inbox, commit_id)
+        return found
+
+    def write(self, group: Sequence[Encoded]) -> None:
+        gathered = {encoded.commit.thread_id: row for encoded, row in self._commits}
+        for encoded in group:
+            thread_id = encoded.commit.thread_id
+            row = gathered.get(thread_id) or self._threads[thread_id].row
+            self._commits.append((encoded, committed(row, encoded.commit)))
+
+    @property
+    def _threads(self) -> dict[str, _Kept]:
+        return self._store._threads
+
+    def flush(self) -> None:
+        self._threads.update(self._new)
+        for thread_id, row in self._rows.items():
+            self._threads[thread_id].row = row
+        for thread_id, message in self._messages:
+            kept = self._threads[thread_id]
+            kept.by_id[message.message_id] = len(kept.messages)
+            kept.messages.append(message)
+        for run in self._runs:
+            self._threads[run.thread_id].runs[run.run] = run
+        for encoded, row in self._commits:
+            _apply(self._threads[row.thread_id], encoded, row)
+        for thread_id in self._removed:
+            del self._threads[thread_id]
+
+
+def _apply(kept: _Kept, encoded: Encoded, row: ThreadRecord) -> None:
+    commit = encoded.commit
+    kept.row = row
+    kept.segments.append(StoredSegment(commit.first, commit.last, commit.epoch, commit.commit_id, encoded.data))
+    for update in commit.runs:
+        kept.runs[update.run] = run_after(kept.runs.get(update.run), commit.thread_id, update, commit.at)
+    for number, seq in commit.applied:
+        # Found by number, not by place: a fork's inbox need not start at one.
+        place = bisect_left(kept.messages, number, key=lambda message: message.number)
+        if place < len(kept.messages) and kept.messages[place].number == number and not kept.messages[place].applied:
+            kept.messages[place] = replace(kept.messages[place], applied=seq)
+
+
+def _matches(kept: _Kept, where: ThreadFilter) -> bool:
+    row = kept.row
+    if where.statuses is not None and row.status not in where.statuses:
+        return False
+    named = ((where.graph, row.graph), (where.driver, row.driver), (where.owner, row.owner))
+    if any(wanted is not None and wanted != has for wanted, has in named):
+        return False
+    if where.tag is not None and where.tag not in row.tags:
+        return False
+    if not where.metadata:
+        return True
+    metadata = json.loads(kept.metadata)
+    return all(key in metadata and json_equal(metadata[key], value) for key, value in where.metadata.items())

@@ -1,0 +1,293 @@
+"""The records that every store keeps: threads, runs, messages, commits, owners.
+
+They hold ids, numbers and bytes; what the bytes mean is the runtime's affair. Times are Unix seconds (float) taken from
+the writer's clock and are for people to read: no decision of the protocol compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from .segments import Row
+
+
+class Status(StrEnum):
+    """Where a thread or a run stands."""
+
+    QUEUED = "queued"
+    """Runnable and without an owner."""
+    RUNNING = "running"
+    """Held by an owner (or by one that died, which only the supervisor can tell)."""
+    INTERRUPTED = "interrupted"
+    """Parked until somebody resumes it."""
+    SLEEPING = "sleeping"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    """Stopped with a reason (by a user, or because its crash budget is spent) until resumed, retried or cancelled."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens unless a user asks for it."""
+        return self in ENDED
+
+    @property
+    def runnable(self) -> bool:
+        """Whether some owner has to hold the thread."""
+        return self in RUNNABLE
+
+
+ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+RUNNABLE = frozenset({Status.QUEUED, Status.RUNNING})
+PARKED = frozenset({Status.INTERRUPTED, Status.SLEEPING, Status.WAITING, Status.PAUSED})
+
+SERVICE = "service"
+"""`ThreadRecord.driver` of a thread that the Ray service runs."""
+IN_PROCESS = "inprocess"
+"""`ThreadRecord.driver` of a thread that somebody's `invoke` runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a forked thread took off: its history up to `seq` is that of `thread_id`."""
+
+    thread_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadRecord:
+    """One thread's row."""
+
+    thread_id: str
+    graph: str
+    """The graph's name."""
+    version: str
+    """The graph's version."""
+    graph_key: str = ""
+    """Key of the `GraphRecord` that the service loads; empty for a thread driven in process."""
+    driver: str = SERVICE
+    status: Status = Status.QUEUED
+    reason: str = ""
+    """Why it is paused, failed or cancelled, for people."""
+    run: int = 0
+    """Number of the run in progress, or of the last one; 0 before the first starts."""
+    runs: int = 0
+    """How many runs were ever accepted; the next accepted one gets `runs + 1`."""
+    epoch: int = 0
+    """How often the thread changed owners. Never falls."""
+    token: str = ""
+    """Random token of the present owner; empty when nobody owns it."""
+    owner: str = ""
+    """Name of the present owner (an actor's name, or `host:pid:start` in process)."""
+    seq: int = 0
+    """Number of the last commit."""
+    head: int = 0
+    """The newest checkpoint's seq; 0 before the first."""
+    inbox: int = 0
+    """Number of the last message delivered."""
+    crashes: int = 0
+    """Crashes since the last durable progress."""
+    waits: tuple[str, ...] = ()
+    """What a parked thread waits for: interrupt ids."""
+    origin: Origin | None = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """JSON values, given by the user at submit, filtered by in listings."""
+    tags: tuple[str, ...] = ()
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run of a thread: from an accepted input to its end."""
+
+    thread_id: str
+    run: int
+    status: Status = Status.QUEUED
+    end: int = 0
+    """Seq of the checkpoint that holds its final state; 0 while it has not ended."""
+    reason: str = ""
+    error: bytes = b""
+    """An encoded error (the runtime's codec), empty if none."""
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    created_at: float = 0.0
+    ended_at: float = 0.0
+
+
+RUN_KINDS = frozenset({"input", "replace"})
+"""Kinds of messages that are allotted a run."""
+
+UNDELIVERED = -1
+"""`Message.applied` of a message that its thread ended without having read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message to a thread. `message_id` makes a repeated delivery harmless."""
+
+    message_id: str
+    kind: str
+    """input, replace, resume, cancel, pause, update, retry. Those in `RUN_KINDS` start a run."""
+    payload: bytes = b""
+    number: int = 0
+    """Its place in the thread's inbox, from 1; the store sets it."""
+    run: int = 0
+    """For `input`: the run that was allotted; for the others the run it was meant for, 0 for any."""
+    created_at: float = 0.0
+    applied: int = 0
+    """Seq of the commit that applied it; 0 while unread; `UNDELIVERED` if its thread ended without having read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expect:
+    """What must hold of a thread for a delivery to be accepted; checked under the thread's lock."""
+
+    statuses: frozenset[Status]
+    """Accepted only in one of these."""
+    wait: str = ""
+    """An interrupt id that must be among `waits` (it is taken off in the same transaction, so a second answer to the
+    same interrupt is refused)."""
+    run: int = 0
+    """The run in progress must be this one; 0 for any."""
+    head: int = 0
+    """The head checkpoint must be this one; 0 for any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An acknowledged message."""
+
+    number: int
+    run: int
+    thread: ThreadRecord
+    """The row as the delivery left it."""
+    repeated: bool = False
+    """The same `message_id` had been accepted before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunUpdate:
+    """What a commit changes in one run's row."""
+
+    run: int
+    status: Status
+    end: int = 0
+    reason: str = ""
+    error: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One or more consecutive steps of one thread, written in one transaction or not at all.
+
+    It is accepted only if the thread's row still has `epoch` and `token` and its seq is `first - 1`.
+    """
+
+    thread_id: str
+    epoch: int
+    token: str
+    commit_id: str
+    """Unique; how a writer whose answer was lost finds out whether the commit had been applied."""
+    first: int
+    last: int
+    """Seq after the commit; `first <= last`."""
+    rows: tuple[Row, ...] = ()
+    head: int | None = None
+    """New head checkpoint; None leaves it."""
+    status: Status | None = None
+    reason: str | None = None
+    run: int | None = None
+    waits: tuple[str, ...] | None = None
+    runs: tuple[RunUpdate, ...] = ()
+    applied: tuple[tuple[int, int], ...] = ()
+    """(message number, seq that applied it), for each message consumed."""
+    expect_inbox: int | None = None
+    """Parking or ending: accepted only if no message came after this number."""
+    release: bool = False
+    """Give the ownership up: clears token and owner."""
+    progress: bool = False
+    """Durable progress: resets the crash count."""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """A commit that is durable."""
+
+    seq: int
+    inbox: int
+    """Number of the last message in the thread's inbox, so that an owner learns of mail without asking."""
+    repeated: bool = False
+    """It had been applied already: this was a second attempt after a lost answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The rows of one commit as they are kept: commits `first..last`."""
+
+    thread_id: str
+    first: int
+    last: int
+    epoch: int
+    commit_id: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerRecord:
+    """An owner's lease: a counter that it raises. Expired once a supervisor saw it unchanged for long enough on the
+    supervisor's own monotonic clock; the clocks of machines never matter."""
+
+    owner: str
+    counter: int
+    host: str
+    pid: int
+    started: float
+    """The process's start time as the operating system gives it; with `pid` it names one process for good."""
+    threads: tuple[tuple[str, int], ...] = ()
+    """(thread id, epoch) of each thread that it hosts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphRecord:
+    """How the service gets at a graph's code. Kept apart from values; loaded only in actors."""
+
+    graph_key: str
+    name: str
+    version: str
+    kind: str
+    """reference (`module:attribute`) or pickle."""
+    body: bytes
+    signature: bytes = b""
+    """HMAC of a pickled body by a key that is not in the store."""
+    paths: tuple[str, ...] = ()
+    """Import paths on this machine that a reference needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadFilter:
+    """Which threads to list; every condition that is set must hold."""
+
+    statuses: frozenset[Status] | None = None
+    graph: str | None = None
+    driver: str | None = None
+    owner: str | None = None
+    tag: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Top-level keys and the JSON values they must equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadPage:
+    """A page of a listing, newest first."""
+
+    threads: tuple[ThreadRecord, ...]
+    cursor: str | None
+    """Give it to the next call; None on the last page."""

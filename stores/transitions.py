@@ -1,0 +1,159 @@
+"""What each call does to a thread's row: pure functions over records, the same for every store.
+
+A backend reads the row under its lock, asks here, and writes what it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from .errors import ClaimLost, Fenced, InboxChanged, Refused
+from .records import PARKED, RUN_KINDS, Commit, Committed, Expect, Message, RunRecord, RunUpdate, Status, ThreadRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a store holds of a thread at the moment when a commit is checked."""
+
+    epoch: int
+    token: str
+    seq: int
+    inbox: int
+    commit_id: str
+    """Id of the commit that is kept at the checked commit's `first`; empty if there is none."""
+
+
+def claimed(row: ThreadRecord, *, epoch: int, token: str, owner: str, crashed: bool, at: float) -> ThreadRecord:
+    """The row after a claim. Raises `ClaimLost` unless the epoch is the one that was observed.
+
+    A claim that is repeated after a lost answer finds its own token one epoch further, and changes nothing.
+    """
+    if row.epoch == epoch + 1 and row.token == token and row.owner == owner:
+        return row
+    if row.epoch != epoch:
+        raise ClaimLost(row.thread_id, epoch, row.epoch, row.status)
+    return replace(
+        row,
+        epoch=epoch + 1,
+        token=token,
+        owner=owner,
+        status=Status.RUNNING if row.status.runnable else row.status,
+        crashes=row.crashes + (1 if crashed else 0),
+        updated_at=at or row.updated_at,
+    )
+
+
+def check_expectation(row: ThreadRecord, message: Message, expect: Expect) -> None:
+    """Raise `Refused` where the thread is not as the sender expects it."""
+    why = ""
+    if row.status not in expect.statuses:
+        accepted = ", ".join(sorted(expect.statuses)) or "no status"
+        why = f"it is accepted only when the thread is: {accepted}; look at thread.status and send what fits it"
+    elif expect.run and row.run != expect.run:
+        why = f"it was meant for run {expect.run}, but run {row.run} is the present one; use the handle of that run"
+    elif expect.head and row.head != expect.head:
+        why = f"it was meant for checkpoint {expect.head}, but the head is {row.head}; read the state again"
+    elif expect.wait and expect.wait not in row.waits:
+        open_waits = ", ".join(repr(wait) for wait in row.waits) or "nothing"
+        why = f"interrupt {expect.wait!r} has been answered or was never raised; the thread waits for {open_waits}"
+    if why:
+        raise Refused(row.thread_id, message.kind, row.status, why)
+
+
+def delivered(
+    row: ThreadRecord, message: Message, expect: Expect | None
+) -> tuple[ThreadRecord, Message, RunRecord | None]:
+    """The row, the numbered message and the newly allotted run (for an `input`) after a delivery.
+
+    `expect` is None only for the message with which a thread is created. Raises `Refused`.
+    """
+    if expect is not None:
+        check_expectation(row, message, expect)
+    runs, run = row.runs, None
+    if message.kind in RUN_KINDS:
+        runs += 1
+        run = RunRecord(thread_id=row.thread_id, run=runs, created_at=message.created_at)
+    kept = replace(message, number=row.inbox + 1, run=runs if run else message.run, applied=0)
+    wakes = row.status in PARKED or (row.status.ended and message.kind != "cancel")
+    after = replace(
+        row,
+        inbox=kept.number,
+        runs=runs,
+        status=Status.QUEUED if wakes else row.status,
+        waits=_waits_left(row, message, expect),
+        updated_at=message.created_at or row.updated_at,
+    )
+    return after, kept, run
+
+
+def _waits_left(row: ThreadRecord, message: Message, expect: Expect | None) -> tuple[str, ...]:
+    if message.kind != "resume" or expect is None:
+        return row.waits
+    return tuple(wait for wait in row.waits if wait != expect.wait) if expect.wait else ()
+
+
+def verdict(found: Found | None, commit: Commit) -> Committed | Fenced | InboxChanged:
+    """Whether a commit may be written (`Committed` that is not `repeated`), was written before, or is refused."""
+    if found is None:
+        return Fenced(commit.thread_id, commit.epoch, 0)
+    if found.commit_id == commit.commit_id:
+        return Committed(seq=commit.last, inbox=found.inbox, repeated=True)
+    if (found.epoch, found.token, found.seq) != (commit.epoch, commit.token, commit.first - 1):
+        return Fenced(commit.thread_id, commit.epoch, found.epoch)
+    if commit.expect_inbox is not None and found.inbox != commit.expect_inbox:
+        return InboxChanged(commit.thread_id, commit.expect_inbox, found.inbox)
+    return Committed(seq=commit.last, inbox=found.inbox)
+
+
+def highest_run(commit: Commit) -> int:
+    """The highest run that a commit speaks of; a run driven in process may never have been allotted by a message."""
+    return max([commit.run or 0, *(update.run for update in commit.runs)])
+
+
+def committed(row: ThreadRecord, commit: Commit) -> ThreadRecord:
+    """The row after an accepted commit."""
+    return replace(
+        row,
+        seq=commit.last,
+        head=row.head if commit.head is None else commit.head,
+        status=row.status if commit.status is None else commit.status,
+        reason=row.reason if commit.reason is None else commit.reason,
+        run=row.run if commit.run is None else commit.run,
+        runs=max(row.runs, highest_run(commit)),
+        waits=row.waits if commit.waits is None else commit.waits,
+        token="" if commit.release else row.token,
+        owner="" if commit.release else row.owner,
+        crashes=0 if commit.progress else row.crashes,
+        updated_at=commit.at or row.updated_at,
+    )
+
+
+def run_after(run: RunRecord | None, thread_id: str, update: RunUpdate, at: float) -> RunRecord:
+    """A run's row after an update; a run without a row (driven in process) gets one."""
+    return replace(
+        run or RunRecord(thread_id=thread_id, run=update.run, created_at=at),
+        status=update.status,
+        end=update.end,
+        reason=update.reason,
+        error=update.error,
+        ended_at=at if update.status.ended else 0.0,
+    )
+
+
+def check_deletable(row: ThreadRecord) -> None:
+    """Raise `Refused` while the thread is runnable."""
+    if row.status.runnable:
+        raise Refused(row.thread_id, "delete", row.status, "it is runnable; cancel it and wait until it has ended")
+
+
+def waves(commits: Iterable[Commit]) -> list[list[Commit]]:
+    """The commits in thread-id order, split so that no thread comes twice in a wave (a group may hold two in a row)."""
+    result: list[list[Commit]] = []
+    seen: dict[str, int] = {}
+    for commit in sorted(commits, key=lambda commit: commit.thread_id):
+        place = seen[commit.thread_id] = seen.get(commit.thread_id, -1) + 1
+        if place == len(result):
+            result.append([])
+        result[place].append(commit)
+    return result

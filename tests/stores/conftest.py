@@ -1,0 +1,30 @@
+"""Each test that asks for `backend` runs against every store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perdure.stores.base import CheckpointStore
+from tests.stores.backends import Backend, memory_backend, sqlite_backend
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    backend = memory_backend() if request.param == "memory" else sqlite_backend(tmp_path)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def store(backend: Backend) -> CheckpointStore:
+    return backend.open()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Backend]:
+    backend = sqlite_backend(tmp_path)
+    yield backend
+    backend.close()

@@ -1,0 +1,42 @@
+"""The public names, pinned: adding or losing one is a decision, not an accident."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import perdure
+
+EXPORTS = [
+    "Command",
+    "END",
+    "Interrupted",
+    "START",
+    "Send",
+    "StateGraph",
+    "connect",
+    "interrupt",
+]
+
+
+def test_exports_are_pinned() -> None:
+    assert sorted(EXPORTS) == EXPORTS
+    assert perdure.__all__ == EXPORTS
+
+
+def test_every_export_is_there() -> None:
+    assert [name for name in perdure.__all__ if not hasattr(perdure, name)] == []
+
+
+def test_the_facade_holds_imports_and_all_and_nothing_else() -> None:
+    docstring, *rest = ast.parse((Path(__file__).parents[1] / "__init__.py").read_bytes()).body
+    assert isinstance(docstring, ast.Expr)
+    others = [ast.unparse(node) for node in rest if not isinstance(node, ast.ImportFrom) and not _is_all(node)]
+    assert others == []
+
+
+def _is_all(node: ast.stmt) -> bool:
+    match node:
+        case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.AnnAssign(target=ast.Name(id="__all__")):
+            return True
+    return False
