@@ -1,3 +1,107 @@
 """Perdure: durable graphs on Ray."""
 
-__all__: list[str] = []
+from .actors.errors import GraphLoadError, GraphNotShippable, ServiceError
+from .cluster.client import Client
+from .cluster.connect import connect
+from .cluster.endpoint import HeadError, HeadOptions
+from .cluster.errors import Cancelled, ClientError, Interrupted, Paused
+from .cluster.handle import ThreadHandle
+from .runtime.commands import END, START, Command, Interrupt, Send
+from .runtime.compiled import CompiledGraph
+from .runtime.errors import (
+    CheckpointNotFound,
+    GraphRecursionError,
+    GraphValidationError,
+    InputError,
+    InvalidUpdateError,
+    NodeFailed,
+    NotInterrupted,
+    PerdureError,
+    RoutingError,
+    StateValidationError,
+    ThreadBusy,
+    UnencodableState,
+    UnknownInterrupt,
+    VersionMismatch,
+)
+from .runtime.graph import StateGraph
+from .runtime.interrupts import interrupt
+from .runtime.messages import add_messages
+from .runtime.policies import RetryPolicy
+from .runtime.snapshots import StateSnapshot, TaskSnapshot
+from .stores.base import CheckpointStore
+from .stores.errors import (
+    Corrupt,
+    DisallowedType,
+    Fenced,
+    NewerFormat,
+    Refused,
+    StoreError,
+    StoreFull,
+    StoreMisuse,
+    StoreUnavailable,
+    ThreadExists,
+    ThreadReferenced,
+    Unencodable,
+    UnknownThread,
+)
+from .stores.records import Status, ThreadRecord
+from .stores.urls import open_store
+
+__all__ = [
+    "Cancelled",
+    "CheckpointNotFound",
+    "CheckpointStore",
+    "Client",
+    "ClientError",
+    "Command",
+    "CompiledGraph",
+    "Corrupt",
+    "DisallowedType",
+    "END",
+    "Fenced",
+    "GraphLoadError",
+    "GraphNotShippable",
+    "GraphRecursionError",
+    "GraphValidationError",
+    "HeadError",
+    "HeadOptions",
+    "InputError",
+    "Interrupt",
+    "Interrupted",
+    "InvalidUpdateError",
+    "NewerFormat",
+    "NodeFailed",
+    "NotInterrupted",
+    "Paused",
+    "PerdureError",
+    "Refused",
+    "RetryPolicy",
+    "RoutingError",
+    "START",
+    "Send",
+    "ServiceError",
+    "StateGraph",
+    "StateSnapshot",
+    "StateValidationError",
+    "Status",
+    "StoreError",
+    "StoreFull",
+    "StoreMisuse",
+    "StoreUnavailable",
+    "TaskSnapshot",
+    "ThreadBusy",
+    "ThreadExists",
+    "ThreadHandle",
+    "ThreadRecord",
+    "ThreadReferenced",
+    "Unencodable",
+    "UnencodableState",
+    "UnknownInterrupt",
+    "UnknownThread",
+    "VersionMismatch",
+    "add_messages",
+    "connect",
+    "interrupt",
+    "open_store",
+]

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -101,3 +101,34 @@ def _reload_authentication() -> None:
     if config is not None and loader is not None:
         config.initialize("")
         loader.instance().reset_cache()
+
+
+class _Shared:
+    """The one membership that a process can have, for all its clients."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.membership: Membership | None = None
+        self.address = ""
+        self.users = 0
+
+
+_SHARED = _Shared()  # Ray itself is one per process
+
+
+def joined(endpoint: Endpoint) -> Callable[[], None]:
+    """Join the head, or share the membership that this process has in it; returns what leaves it again. Raises `HeadError`."""
+    with _SHARED.lock:
+        if _SHARED.membership is not None and _SHARED.address == endpoint.address and ray.is_initialized():
+            _SHARED.users += 1
+        else:
+            _SHARED.membership, _SHARED.address, _SHARED.users = Membership(endpoint), endpoint.address, 1
+
+    def leave() -> None:
+        with _SHARED.lock:
+            _SHARED.users -= 1
+            if _SHARED.users == 0 and _SHARED.membership is not None:
+                _SHARED.membership.leave()
+                _SHARED.membership = None
+
+    return leave

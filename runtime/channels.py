@@ -178,7 +178,7 @@ class ReducerChannel(Channel):
         return Merge(value, changes, told)
 
     def updates(self, changes: Sequence[Change]) -> dict[str, Any]:
-        return {change.writer: _read(change.value) if change.kind == Kind.DELTA else change.value for change in changes}
+        return {change.writer: update_of(change.value) if change.kind == Kind.DELTA else change.value for change in changes}
 
     def _folded(self, start: Any, writes: Sequence[Write]) -> tuple[Any, list[Delta]] | None:
         if self.fold is None or start is MISSING:
@@ -225,7 +225,7 @@ _TELLING = frozenset({Op.APPEND, Op.CONCAT, Op.UNION, Op.MERGE})
 """Operations whose operand is the update itself."""
 
 
-def _read(delta: Delta) -> Any:
+def update_of(delta: Delta) -> Any:
     return delta.operand[0] if delta.op == Op.MERGE else delta.operand
 
 

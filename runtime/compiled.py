@@ -122,7 +122,7 @@ class CompiledGraph:
         while (event := inbox.get()) is not None:
             if isinstance(event, BaseException):
                 raise event
-            yield from events_of(event, modes, self.topology)
+            yield from events_of(event, modes, self.topology.output.select)
         worker.join()
 
     async def ainvoke(self, input: Any, config: ConfigDict | None = None, **options: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class CompiledGraph:
 
         running = asyncio.ensure_future(asyncio.to_thread(work))
         while (event := await inbox.get()) is not None:
-            for item in events_of(event, modes, self.topology):
+            for item in events_of(event, modes, self.topology.output.select):
                 yield item
         self._values(await running)
 

@@ -13,7 +13,7 @@ from .loop import Settled, ThreadLoop
 from .ports import Event, Need
 from .writer import Writer
 
-STORE_BACKOFF = tenacity.wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.05)
+STORE_BACKOFF = tenacity.wait_exponential(multiplier=0.05, max=2.0) + tenacity.wait_random(0, 0.05)
 """Seconds between attempts on a store that is away."""
 
 

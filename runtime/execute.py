@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .channels import MISSING
 from .commands import Command, Send
 from .errors import InvalidUpdateError
 from .interrupts import SCOPE, Interrupted, Scope
@@ -125,8 +126,7 @@ def route(step: Step, source: str, writes: tuple[tuple[str, Any], ...], portal: 
     topology = step.topology
     values = dict(step.values)
     for channel, update in writes:
-        merged = topology.channels[channel].merge(values.get(channel, topology.channels[channel].initial()), [(source, update)])
-        values[channel] = merged.value
+        values[channel] = topology.channels[channel].merge(values.get(channel, MISSING), [(source, update)]).value
     targets: list[str | Send] = []
     for branch in topology.branches[source]:
         state = (branch.input or topology.state).view(values)

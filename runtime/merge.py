@@ -9,7 +9,7 @@ from ..stores.codec import Codec, Encoding
 from ..stores.deltas import encode_delta
 from ..stores.errors import Unencodable
 from ..stores.segments import Kind, Row
-from .channels import Change, Channel, Merge
+from .channels import MISSING, Change, Channel, Merge
 from .control import Control, encode_control
 from .errors import UnencodableState
 from .topology import Topology
@@ -63,9 +63,7 @@ def merge_writes(
     """What each written channel becomes. Changes nothing. Raises `InvalidUpdateError`."""
     merges = {}
     for name, writes in grouped.items():
-        channel = channels[name]
-        old = values[name] if name in values else channel.initial()
-        merges[name] = channel.merge(old, writes)
+        merges[name] = channels[name].merge(values.get(name, MISSING), writes)
     return merges
 
 
@@ -85,7 +83,11 @@ class RowMaker:
 
     def channel(self, name: str, seq: int, prev: int, merge: Merge, writes: Sequence[tuple[str, Any]]) -> list[Row]:
         """The rows of one merged channel: its value or deltas and, where these do not tell, what each node returned."""
-        rows = [row for change in merge.changes for row in self._change(name, seq, prev, change, merge)]
+        rows = [self._change(name, seq, prev, change) for change in merge.changes]
+        deltas = [len(row.payload) for row in rows if row.kind == Kind.DELTA]
+        if deltas and not self._topology.channels[name].grows and self._sizes.outgrown(name, sum(deltas)):
+            # Last: readers of the value start at the snapshot; the deltas before it only tell who wrote what.
+            rows.append(self.value(name, seq, prev, merge.value, kind=Kind.SNAPSHOT))
         if not merge.tells_writes:
             rows.extend(self.write(name, seq, writer, update) for writer, update in writes)
         return rows
@@ -104,18 +106,14 @@ class RowMaker:
         """The row of checkpoint `seq` itself."""
         return Row(Kind.CHECKPOINT, seq, "", seq, control.parent, "", Encoding.MSGPACK, encode_control(control))
 
-    def _change(self, name: str, seq: int, prev: int, change: Change, merge: Merge) -> list[Row]:
+    def _change(self, name: str, seq: int, prev: int, change: Change) -> Row:
         if change.kind != Kind.DELTA:
-            return [self.value(name, seq, prev, change.value, change.writer)]
+            return self.value(name, seq, prev, change.value, change.writer)
         try:
             encoding, payload = encode_delta(self._codec, change.value)
         except Unencodable as error:
             raise self._named(name, change.writer, error) from None
-        row = Row(Kind.DELTA, seq, name, seq, prev, change.writer, encoding, payload)
-        if self._topology.channels[name].grows or not self._sizes.outgrown(name, len(payload)):
-            return [row]
-        # The delta goes along as a record of what the node wrote; readers of the value stop at the snapshot.
-        return [self.value(name, seq, prev, merge.value, kind=Kind.SNAPSHOT), row]
+        return Row(Kind.DELTA, seq, name, seq, prev, change.writer, encoding, payload)
 
     def _encode(self, channel: str, writer: str, value: Any) -> tuple[int, bytes]:
         try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import InputError
 from .ports import StepEvent
-from .topology import Topology
 
 MODES = ("values", "updates")
 
@@ -31,19 +30,19 @@ def read_modes(given: str | Sequence[str]) -> Modes:
     return Modes(names, not isinstance(given, str))
 
 
-def events_of(event: StepEvent, modes: Modes, topology: Topology) -> Iterator[Any]:
-    """What a step looks like in each mode."""
+def events_of(event: StepEvent, modes: Modes, output: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterator[Any]:
+    """What a step looks like in each mode. `output` picks the output values."""
     for mode in modes.names:
-        for item in _updates(event) if mode == "updates" else _values(event, topology):
+        for item in _updates(event) if mode == "updates" else _values(event, output):
             yield (mode, item) if modes.tagged else item
 
 
-def _values(event: StepEvent, topology: Topology) -> Iterator[dict[str, Any]]:
+def _values(event: StepEvent, output: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     if event.source == "interrupt":
         if event.interrupts:
             yield {"__interrupt__": event.interrupts}
         return
-    yield topology.output.select(event.values)
+    yield output(event.values)
 
 
 def _updates(event: StepEvent) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from .errors import Fenced, InboxChanged
+from .processes import Holder
 from .records import (
     Commit,
     Committed,
@@ -104,6 +105,11 @@ class CheckpointStore(ABC):
     @abstractmethod
     def forget(self, owner: str) -> None:
         """Remove a lease."""
+
+    def lock_holder(self) -> Holder | None:
+        """Which process holds the store's write lock at this moment, for stores that one writer at a time writes to;
+        None for the others, and while nobody does."""
+        return None
 
     # -- messages ------------------------------------------------------------------------------------------------
 

@@ -208,8 +208,8 @@ def set_delta(old: Any, new: Any) -> Delta | None:
     added = new - old
     if not 0 < len(old) <= len(new) or len(new) - len(added) != len(old):
         return None
-    exact = {(type(item), item) for item in new}  # {1} and {True} are equal sets
-    return Delta(Op.UNION, added) if all((type(item), item) in exact for item in old) else None
+    kept = {item: item for item in new}
+    return Delta(Op.UNION, added) if all(_same(item, kept[item]) for item in old) else None
 
 
 def concat_delta(old: Any, new: Any) -> Delta | None:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class StoreError(Exception):
-    """Base of all errors of the stores."""
+    """Base of all errors of the stores.
+
+    They travel between processes, so each is rebuilt from its text and attributes, never by calling its class again.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., Exception], tuple[type[StoreError], str, dict[str, Any]]]:
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
+
+
+def _rebuild(kind: type[StoreError], text: str, fields: dict[str, Any]) -> StoreError:
+    error = kind.__new__(kind)
+    error.args = (text,)
+    error.__dict__.update(fields)
+    return error
 
 
 class StoreUnavailable(StoreError):

@@ -69,14 +69,14 @@ class HistoryReader:
         return [row for row in _rows(segments) if row.checkpoint == seq]
 
     def pending(self, seq: int) -> list[Row]:
-        """RESULT, INTERRUPT, ANSWER and PASS rows that belong to checkpoint `seq` (their `version`), in order, from the
-        commits after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only the one that
-        it took off from can have any, and those are its own."""
+        """RESULT, INTERRUPT, ANSWER and PASS rows that belong to checkpoint `seq` (their `version`), in order, from its own
+        commit and those after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only the
+        one that it took off from can have any, and those are its own."""
         own = self._stretches()[0]
         if seq < own.first - 1:
             return []
         found: list[Row] = []
-        first, width = seq + 1, _FEWEST
+        first, width = max(seq, own.first), _FEWEST
         end = self.store.thread(self.thread_id).seq
         while first <= end:
             # Windows of commits from the old end: a checkpoint far back must not cost the whole history after it.
@@ -87,7 +87,9 @@ class HistoryReader:
                 for row in segment.rows
                 if first <= row.checkpoint <= last
             ]
-            following = min((row.checkpoint for row in rows if row.kind == Kind.CHECKPOINT), default=None)
+            following = min(
+                (row.checkpoint for row in rows if row.kind == Kind.CHECKPOINT and row.checkpoint > seq), default=None
+            )
             found += [
                 row
                 for row in rows
@@ -177,26 +179,33 @@ def _rows(segments: Iterable[Segment]) -> Iterator[Row]:
     return (row for segment in segments for row in segment.rows)
 
 
-def _by_version(segments: Iterable[Segment]) -> dict[_Key, Row]:
-    """Rows that hold values, by channel and version; where both are there, a whole value goes before a delta."""
-    found: dict[_Key, Row] = {}
+def _by_version(segments: Iterable[Segment]) -> dict[_Key, list[Row]]:
+    """Rows that hold values, by channel and version, in the order written.
+
+    Several writers of one step leave a delta each. Where a whole value is there too, what came before it is only a record
+    of who wrote what; what follows it (in a commit of several steps) changes it.
+    """
+    found: dict[_Key, list[Row]] = {}
     for row in _rows(segments):
         if row.kind in _VALUES and not row.namespace:
             key = (row.channel, row.version)
-            if key not in found or row.kind != Kind.DELTA:
-                found[key] = row
+            if row.kind == Kind.DELTA:
+                found.setdefault(key, []).append(row)
+            else:
+                found[key] = [row]
     return found
 
 
-def _follow(rows: Mapping[_Key, Row], needed: dict[str, int], chains: dict[str, list[Row]]) -> int:
+def _follow(rows: Mapping[_Key, list[Row]], needed: dict[str, int], chains: dict[str, list[Row]]) -> int:
     """Take every needed row that is there and what it leads to; how many were taken. Whole values end a channel."""
     taken = 0
     for channel in list(needed):
-        while (row := rows.get((channel, needed[channel]))) is not None:
-            chains[channel].append(row)
+        while (group := rows.get((channel, needed[channel]))) is not None:
+            chains[channel].extend(reversed(group))
             taken += 1
-            if row.kind != Kind.DELTA or not row.prev:
+            first = group[0]
+            if first.kind != Kind.DELTA or not first.prev:
                 del needed[channel]
                 break
-            needed[channel] = row.prev
+            needed[channel] = first.prev
     return taken

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 POLL = 0.02
 """Seconds between two looks at processes that should end."""
@@ -84,6 +85,16 @@ else:
     def boot() -> str:
         """Names the time since the machine was started; here the start times are absolute, so it is always the same."""
         return ""
+
+
+class Holder(NamedTuple):
+    """The process that holds a store's write lock."""
+
+    pid: int
+    started: int
+    """Its start time as `start_time` gives it; 0 where it could not be found out."""
+    acquisitions: int
+    """How often the lock was taken since the file exists: while this stands still, so does the holder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,8 +249,8 @@ class OwnerRecord:
     counter: int
     host: str
     pid: int
-    started: float
-    """The process's start time as the operating system gives it; with `pid` it names one process for good."""
+    started: int
+    """The process's start time (`processes.start_time`); with `host` and `pid` it names one process for good."""
     threads: tuple[tuple[str, int], ...] = ()
     """(thread id, epoch) of each thread that it hosts."""
 

@@ -15,7 +15,8 @@ from .arguments import check_id, check_lease, check_listing
 from .errors import StoreMisuse, StoreUnavailable, UnknownThread
 from .records import Commit, GraphRecord, Message, OwnerRecord, RunRecord, ThreadFilter, ThreadPage, ThreadRecord
 from .sqlite_connections import Connections
-from .sqlite_lock import Holder, lock_holder
+from .processes import Holder
+from .sqlite_lock import lock_holder
 from .sqlite_records import (
     CHANGING_CELLS,
     THREAD_CELLS,

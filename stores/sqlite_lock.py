@@ -15,22 +15,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from .processes import Holder, start_time
 
 from .errors import StoreMisuse
 
-_HOLDER = struct.Struct("<QQd")
+_HOLDER = struct.Struct("<QQQ")
 """Acquisitions so far, pid (0: released), start time. Little-endian, at the start of the file."""
-
-
-class Holder(NamedTuple):
-    """The process that holds a store's write lock."""
-
-    pid: int
-    started: float
-    """Its start time as `process_started` gives it; 0.0 where it could not be found out."""
-    acquisitions: int
-    """How often the lock was taken since the file exists: while this stands still, so does the holder."""
 
 
 class WriteLock:
@@ -43,7 +33,7 @@ class WriteLock:
         self._closed = False
         self._file: int | None = None
         self._memory: mmap.mmap | None = None
-        self._identity = (os.getpid(), process_started(os.getpid()) or 0.0)
+        self._identity = (os.getpid(), start_time(os.getpid()))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -62,7 +52,7 @@ class WriteLock:
                 yield
             finally:
                 if mine:
-                    _HOLDER.pack_into(memory, 0, _HOLDER.unpack_from(memory)[0], 0, 0.0)
+                    _HOLDER.pack_into(memory, 0, _HOLDER.unpack_from(memory)[0], 0, 0)
                 fcntl.flock(file, fcntl.LOCK_UN)
 
     def _opened(self) -> tuple[int, mmap.mmap]:
@@ -120,13 +110,13 @@ def lock_holder(path: str | os.PathLike[str]) -> Holder | None:
         content = os.pread(file, _HOLDER.size, 0)
         if len(content) == _HOLDER.size:
             acquisitions, pid, started = _HOLDER.unpack(content)
-            if pid and (process_started(pid) or 0.0) == started:
+            if pid and start_time(pid) == started:
                 return Holder(pid, started, acquisitions)
         else:
             acquisitions = 0
         # Held, but the name in the file is nobody's: stopped between taking the lock and writing its name.
         pid = _holder_by_kernel(os.fstat(file).st_ino)
-        return Holder(pid, process_started(pid) or 0.0, acquisitions) if pid else None
+        return Holder(pid, start_time(pid), acquisitions) if pid else None
     finally:
         os.close(file)
 
@@ -148,17 +138,3 @@ def _holder_by_kernel(inode: int) -> int:
             if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and words[5].endswith(f":{inode}"):
                 return max(int(words[4]), 0)
     return 0
-
-
-def process_started(pid: int) -> float | None:
-    """When a process started, in seconds since the machine's boot: with the pid it names one process for good.
-
-    None if there is no such process, if it is a zombie, or where the system has no /proc.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The name in brackets may hold spaces and brackets itself: count from the last one.
-    words = stat.rpartition(")")[2].split()
-    return None if words[0] == "Z" else int(words[19]) / os.sysconf("SC_CLK_TCK")

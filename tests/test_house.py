@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {"stores": 1, "runtime": 2, "actors": 3, "cluster": 4}
 
-STORES_FOR_RUNTIME = {"base", "records", "segments", "deltas", "codec", "history", "errors"}
+STORES_FOR_RUNTIME = {"base", "records", "segments", "deltas", "codec", "history", "errors", "processes"}
 
 DRIVERS = {
     "ray": ("actors/*", "cluster/*"),

@@ -110,7 +110,7 @@ def _dtype(described: Any) -> Any:
         base, shape = described
         dtype = numpy.dtype((_dtype(base), tuple(shape)))
     else:
-        aligned = described["aligned"]
+        aligned = described["aligned"] is True
         formats = [_dtype(item) for item in described["formats"]]
         plain = {key: described[key] for key in ("names", "offsets", "itemsize")}
         dtype = numpy.dtype({**plain, "formats": formats}, align=aligned)

@@ -20,7 +20,7 @@ _KIND = b"perdure.kind"
 _NAME = b"perdure.name"
 _COLUMN = "value"
 _FREE_CELLS = 1 << 24
-"""So many cells are read whatever the payload's size; above, each must stand for at least a bit of it."""
+"""So many cells are read whatever the payload's size; above, no more than 64 for each of its bytes."""
 
 Write = Callable[[object], bytes]
 Read = Callable[[bytes], Any]
@@ -74,14 +74,14 @@ def _encode_pandas(value: Any, write: Write) -> bytes:
         columns = value.columns
         ranged = type(columns) is pandas.RangeIndex
         label = [columns.start, columns.stop, columns.step, columns.name] if ranged else None
-        facts = [label, [place for place, dtype in enumerate(value.dtypes) if dtype == object]]
+        facts = [label, [place for place, dtype in enumerate(value.dtypes) if dtype == "object"]]
         payload = _stream_table(pa.Table.from_pandas(value), b"pandas.frame", write(facts))
         back = decode_arrow(payload, lambda _: facts)
         same = value.equals(back) and columns.identical(back.columns) and list(value.dtypes) == list(back.dtypes)
         same = same and all(_same_objects(value[column], back[column]) for column in columns)
     elif type(value) is pandas.Series:
         table = pa.Table.from_pandas(value.to_frame(_COLUMN))
-        facts = [value.name, [0] if value.dtype == object else []]
+        facts = [value.name, [0] if value.dtype == "object" else []]
         payload = _stream_table(table, b"pandas.series", write(facts))
         back = decode_arrow(payload, lambda _: facts)
         same = value.equals(back) and value.dtype == back.dtype and _same_objects(value, back)
@@ -94,7 +94,7 @@ def _encode_pandas(value: Any, write: Write) -> bytes:
 
 
 def _same_objects(series: Any, back: Any) -> bool:
-    return series.dtype != object or [type(item) for item in series] == [type(item) for item in back]
+    return series.dtype != "object" or [type(item) for item in series] == [type(item) for item in back]
 
 
 def _encode_polars(value: Any, write: Write) -> bytes:
@@ -196,16 +196,21 @@ def _build_frame(kind: bytes, table: pa.Table, name: Any) -> Any:
             frame.columns = pandas.RangeIndex(start, stop, step, name=title)
         return frame
     polars = require("polars")
+    try:
+        frame = polars.from_arrow(table)
+    except polars.exceptions.PanicException as error:
+        # not an Exception by its class: it would pass every handler and end the process
+        raise Corrupt(f"stored Arrow data does not decode: {error}") from error
     if kind == b"polars.frame":
-        return polars.from_arrow(table)
+        return frame
     if kind == b"polars.series" and isinstance(name, str):
-        return polars.DataFrame(polars.from_arrow(table))[_COLUMN].rename(name)
+        return frame[_COLUMN].rename(name)
     raise Corrupt(f"stored Arrow data is of unknown kind {kind[:40]!r}")
 
 
 def _cells_fit(cells: int, size: int, error: type[Exception]) -> None:
     # columns of nulls and run-end encoded ones have a length but no bytes: a few of these could claim any memory
-    if cells > max(_FREE_CELLS, 8 * size):
+    if cells > max(_FREE_CELLS, 64 * size):
         raise error(f"Arrow data of {size} bytes claims {cells} cells")
 
 

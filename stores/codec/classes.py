@@ -204,13 +204,11 @@ class ModelForm(Form):
                 raise self.missing(name)
             else:
                 state[name] = field.get_default(call_default_factory=True, validated_data=state)
-        declared = self.cls.__private_attributes__  # type: ignore[attr-defined]
-        if private is not None:
-            gained = {name: item.get_default() for name, item in declared.items() if name not in private}
-            unset = sys.modules["pydantic_core"].PydanticUndefined
-            private = {**{name: item for name, item in gained.items() if item is not unset}, **private}
         if not all(kind is None or type(kind) is dict for kind in (extra, private)):
             raise Corrupt(f"a stored {self.name} is malformed")
+        if extra is None and self.cls.model_config.get("extra") == "allow":  # type: ignore[attr-defined]
+            extra = {}
+        private = self._private(private)
         value: Any = object.__new__(self.cls)
         names = {name for name in set_names if name in state or (extra and name in extra)}
         self._base.__setstate__(
@@ -223,6 +221,14 @@ class ModelForm(Form):
             },
         )
         return value
+
+    def _private(self, stored: dict[str, Any] | None) -> dict[str, Any] | None:
+        declared = self.cls.__private_attributes__  # type: ignore[attr-defined]
+        if not declared:
+            return stored
+        unset = sys.modules["pydantic_core"].PydanticUndefined
+        private = {name: item.get_default() for name, item in declared.items() if name not in (stored or {})}
+        return {**{name: item for name, item in private.items() if item is not unset}, **(stored or {})}
 
 
 def form_of(cls: type) -> Form | None:

@@ -127,7 +127,7 @@ ENCODERS: Mapping[type, _Encode] = MappingProxyType(
         ZoneInfo: (Leaf.TIMEZONE, _from_zone),
         Decimal: (Leaf.DECIMAL, lambda value: str(value).encode()),
         UUID: (Leaf.UUID, lambda value: value.bytes),
-        **{path: (Leaf.PATH, _from_path) for path in _PATHS},
+        **dict.fromkeys(_PATHS, (Leaf.PATH, _from_path)),
     }
 )
 """By exact class: the tag and the bytes of a value."""

@@ -98,7 +98,7 @@ def _hints(cls: type) -> Iterator[object]:
     """The class's annotations, with strings resolved."""
     try:
         yield from typing.get_type_hints(cls, include_extras=True).values()
-    except Exception:  # evaluating a string can raise anything; then each is tried by itself
+    except Exception:  # noqa: BLE001 — evaluating a string can raise anything; then each is tried by itself
         for base in cls.__mro__:
             scope = {**vars(sys.modules.get(base.__module__, types)), **vars(base)}
             for annotation in vars(base).get("__annotations__", {}).values():
@@ -109,5 +109,5 @@ def _resolved(annotation: object, scope: dict[str, Any]) -> Iterator[object]:
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
         yield from typing.get_type_hints(holder, globalns=scope, include_extras=True).values()
-    except Exception:  # see types_in: what cannot be resolved is passed over
+    except Exception:  # noqa: BLE001 — see types_in: what cannot be resolved is passed over
         return

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from perdure.stores.codec import Codec
 from perdure.stores.deltas import (
     Delta,

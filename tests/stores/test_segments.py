@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from perdure.stores.errors import Corrupt, NewerFormat, StoreError, StoreMisuse
 from perdure.stores.segments import MAX_SIZE, SCHEMA, Kind, Row, decode_batch, decode_segment, encode_segment
 
@@ -79,7 +80,7 @@ def test_every_flipped_bit_is_noticed(payload: bytes) -> None:
         for bit in range(8):
             data[index] ^= 1 << bit
             with pytest.raises((Corrupt, NewerFormat) if index == 4 else Corrupt):
-                decode_segment(data)
+                decode_segment(bytes(data))
             data[index] ^= 1 << bit
 
 
@@ -97,7 +98,7 @@ def test_a_newer_format_says_so() -> None:
     data = bytearray(encode_segment("thread", [SMALL]))
     data[4] = 9
     with pytest.raises(NewerFormat, match=r"format 9.*up to 1.*upgrade"):
-        decode_segment(data)
+        decode_segment(bytes(data))
 
 
 def test_claimed_sizes_are_bounded() -> None:

@@ -25,7 +25,8 @@ import pytest
 from perdure.stores.errors import Corrupt, NewerFormat, StoreFull, StoreMisuse, StoreUnavailable
 from perdure.stores.records import Committed, OwnerRecord, Status
 from perdure.stores.sqlite import SqliteStore
-from perdure.stores.sqlite_lock import lock_holder, process_started
+from perdure.stores.processes import start_time
+from perdure.stores.sqlite_lock import lock_holder
 from perdure.stores.urls import open_store
 from tests.stores import workers
 from tests.stores.backends import TOKEN, Backend, commit, delta, message, new_thread, owned
@@ -120,7 +121,7 @@ def test_a_stopped_writer_is_named_and_can_be_killed(sqlite: Backend) -> None:
         pid = answer(answers)
         holder = store.lock_holder()
         assert holder is not None
-        assert (holder.pid, holder.started) == (pid, process_started(pid))
+        assert (holder.pid, holder.started) == (pid, start_time(pid))
         blocked = ThreadPoolExecutor(1)
         written = blocked.submit(store.commit, [commit(1, status=Status.SUCCEEDED)])
         # Every reader answers, in a store object that was there before and in a new one.
@@ -147,7 +148,7 @@ def test_a_writer_stopped_before_it_named_itself_is_found(sqlite: Backend) -> No
         pid = answer(answers)
         holder = store.lock_holder()
         assert holder is not None
-        assert (holder.pid, holder.started) == (pid, process_started(pid))
+        assert (holder.pid, holder.started) == (pid, start_time(pid))
 
 
 def test_the_lock_counts_its_acquisitions(sqlite: Backend) -> None:
@@ -159,7 +160,7 @@ def test_the_lock_counts_its_acquisitions(sqlite: Backend) -> None:
         with store._connections.lock.held():
             holder = store.lock_holder()
             assert holder is not None
-            assert (holder.pid, holder.started) == (os.getpid(), process_started(os.getpid()))
+            assert (holder.pid, holder.started) == (os.getpid(), start_time(os.getpid()))
             seen.append(holder.acquisitions)
     assert seen[1] == seen[0] + 1
     assert lock_holder(store.path.with_name("none.db")) is None

@@ -1,0 +1,239 @@
+"""The client: submit graphs to a service, and find the threads that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import ray
+from ray.exceptions import RayError
+
+from ..actors.errors import ServiceError
+from ..actors.settings import ServiceSettings
+from ..actors.shipping import ship
+from ..runtime.clock import SystemClock
+from ..runtime.compiled import CompiledGraph
+from ..runtime.errors import ThreadBusy
+from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, named_nodes
+from ..runtime.payloads import INPUT, REPLACE, InputPayload, pack_input
+from ..stores.base import CheckpointStore
+from ..stores.errors import Refused, StoreMisuse, ThreadExists
+from ..stores.records import ENDED, SERVICE, Expect, Message, Status, ThreadFilter, ThreadRecord
+from .errors import ClientError
+from .handle import ThreadHandle
+
+IfExists: TypeAlias = Literal["fail", "attach", "continue", "restart"]
+IfBusy: TypeAlias = Literal["enqueue", "reject", "interrupt"]
+NOTICE_TIMEOUT = 5.0
+
+
+class Client:
+    """A connection to a service; made by `connect`. A context manager: leaving it ends nothing that runs."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        supervisor: Any,
+        settings: ServiceSettings,
+        *,
+        local: bool,
+        announce: Callable[[], None],
+        leave: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self._supervisor = supervisor
+        self._settings = settings
+        self._local = local
+        self._announce = announce
+        self._leave = leave
+        self._clock = SystemClock()
+        self._closed = False
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        graph: CompiledGraph,
+        input: Any,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        if_exists: IfExists = "fail",
+        if_busy: IfBusy = "enqueue",
+        durability: str = "async",
+        recursion_limit: int = DEFAULT_RECURSION_LIMIT,
+        interrupt_before: Sequence[str] | None = None,
+        interrupt_after: Sequence[str] | None = None,
+        configurable: Mapping[str, Any] | None = None,
+    ) -> ThreadHandle:
+        """Start a run of `graph` and return its handle, once the thread and its input are in the store.
+
+        `thread_id` names the thread, by default a new id. Where it is taken, `if_exists` says what to do: "fail" raises
+        `ThreadExists`, "attach" returns the handle of its newest run, "continue" starts its next run from its head (while
+        another is in progress: "enqueue" it, "reject" it, or "interrupt" that one), "restart" deletes it first.
+        `metadata` (JSON values) and `tags` are kept with the thread, and listings filter by them. `durability` is
+        "async", "sync" or "exit". `configurable` is what nodes find in `config["configurable"]`.
+
+        Raises `InputError`, `InvalidUpdateError`, `Unencodable`, `GraphNotShippable`, `StoreMisuse` where the graph was
+        compiled with another store; then nothing was written.
+        """
+        self._check_store(graph)
+        options = RunOptions(
+            recursion_limit=recursion_limit,
+            durability=Durability(durability),
+            interrupt_before=tuple(interrupt_before) if interrupt_before is not None else None,
+            interrupt_after=tuple(interrupt_after) if interrupt_after is not None else None,
+            configurable=dict(configurable or {}),
+            metadata=dict(metadata or {}),
+            tags=tuple(tags),
+        )
+        for nodes in (options.interrupt_before, options.interrupt_after):
+            named_nodes(graph.topology, nodes or ())
+        graph.topology.input.updates(input, "")
+        payload = pack_input(graph.codec, InputPayload(input, options))
+        shipped = ship(graph, signing_key=self._settings.signing_key, local=self._local)
+        self._announce()
+        self.store.put_graph(shipped)
+        now = self._clock.time()
+        message = Message(message_id=self._clock.unique(), kind=INPUT, payload=payload, created_at=now)
+        record = ThreadRecord(
+            thread_id=thread_id or self._clock.unique(),
+            graph=graph.name,
+            version=graph.version,
+            graph_key=shipped.graph_key,
+            driver=SERVICE,
+            metadata=dict(metadata or {}),
+            tags=tuple(tags),
+            created_at=now,
+            updated_at=now,
+        )
+        run = self._create(record, message, if_exists, if_busy)
+        self.notify(record.thread_id)
+        return self._handle(record.thread_id, run, graph)
+
+    def thread(self, thread_id: str, *, graph: CompiledGraph | None = None) -> ThreadHandle:
+        """The handle of a thread's newest run. With its `graph`, values come back as the classes that its schema names;
+        without, such values are shown as plain data. Raises `UnknownThread`."""
+        return self._handle(thread_id, self.store.thread(thread_id).runs, graph)
+
+    def threads(
+        self,
+        *,
+        status: Status | str | Sequence[Status | str] | None = None,
+        graph: str | None = None,
+        tag: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[ThreadRecord]:
+        """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed."""
+        given = [status] if isinstance(status, str) else status
+        where = ThreadFilter(
+            statuses=frozenset(Status(one) for one in given) if given is not None else None,
+            graph=graph,
+            tag=tag,
+            metadata=dict(metadata or {}),
+        )
+        cursor, left = None, limit
+        while left is None or left > 0:
+            page = self.store.threads(where, limit=min(left or 200, 200), cursor=cursor)
+            yield from page.threads
+            cursor = page.cursor
+            left = left - len(page.threads) if left is not None else None
+            if cursor is None:
+                return
+
+    def delete(self, thread_id: str) -> None:
+        """Remove a thread that is not running, with its history. Raises `Refused`, `ThreadReferenced`."""
+        self.store.delete(thread_id)
+
+    # -- the service ---------------------------------------------------------------------------------------------
+
+    def actors(self) -> list[dict[str, Any]]:
+        """The pool: name, phase and threads of each actor. Raises `ServiceError`."""
+        try:
+            found: list[dict[str, Any]] = ray.get(self._supervisor.actors.remote(), timeout=30)
+        except RayError as error:
+            raise ServiceError(f"the supervisor does not answer: {error}") from error
+        return found
+
+    def notify(self, thread_id: str) -> None:
+        """Tell the supervisor to look at a thread now. A hint: without it the next sweep finds the thread."""
+        try:
+            self._supervisor.notify.remote(thread_id)
+        except RayError:
+            return  # it is being restarted, and then it sweeps
+
+    def close(self) -> None:
+        """Disconnect. Threads go on. Closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.store.close()
+            self._leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _handle(self, thread_id: str, run: int, graph: CompiledGraph | None) -> ThreadHandle:
+        return ThreadHandle(
+            self.store, thread_id, run, notify=self.notify, stalled=self._stalled, graph=graph
+        )
+
+    def _stalled(self, thread_id: str) -> str:
+        try:
+            reason: str = ray.get(self._supervisor.stalled.remote(thread_id), timeout=NOTICE_TIMEOUT)
+        except RayError:
+            return ""
+        return reason
+
+    def _check_store(self, graph: CompiledGraph) -> None:
+        own = graph.checkpointer
+        if own is not None and own.url != self.store.url:
+            raise StoreMisuse(
+                f"graph {graph.name!r} was compiled with the store {own.url}, but this client is connected to "
+                f"{self.store.url}; compile it without a checkpointer to submit it, or connect to its store"
+            )
+
+    def _create(self, record: ThreadRecord, message: Message, if_exists: IfExists, if_busy: IfBusy) -> int:
+        if if_exists == "restart":
+            self._remove(record.thread_id)
+        try:
+            return self.store.create(record, message).run
+        except ThreadExists:
+            if if_exists in ("fail", "restart"):
+                raise
+        present = self.store.thread(record.thread_id)
+        if if_exists == "attach":
+            return present.runs
+        if present.graph != record.graph:
+            raise ClientError(
+                f"thread {record.thread_id!r} belongs to graph {present.graph!r}; submit {record.graph!r} to a thread of its own"
+            )
+        return self._continue(record.thread_id, message, if_busy)
+
+    def _continue(self, thread_id: str, message: Message, if_busy: IfBusy) -> int:
+        statuses = frozenset(Status)
+        if if_busy == "reject":
+            statuses = ENDED
+        elif if_busy == "interrupt":
+            message = Message(
+                message_id=message.message_id, kind=REPLACE, payload=message.payload, created_at=message.created_at
+            )
+        try:
+            return self.store.deliver(thread_id, message, Expect(statuses=statuses)).run
+        except Refused as refusal:
+            raise ThreadBusy(thread_id, refusal.status) from refusal
+
+    def _remove(self, thread_id: str) -> None:
+        try:
+            self.store.delete(thread_id)
+        except Refused as refusal:
+            raise ThreadBusy(thread_id, f"{refusal.status}; cancel it before it can be restarted") from refusal
+
+

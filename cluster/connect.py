@@ -1,0 +1,150 @@
+"""`connect()`: join a cluster, or start one on this machine, and reach the service of a store on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import ray
+
+from ..actors.names import NAMESPACE, service_key, supervisor_name
+from ..actors.settings import ServiceSettings
+from ..actors.store_actor import MEMORY_URL, open_service_store
+from ..actors.supervisor import SupervisorClass
+from ..stores.base import CheckpointStore
+from ..stores.errors import StoreMisuse
+from ..stores.urls import open_store
+from .client import Client
+from .endpoint import Endpoint, HeadOptions
+from .head import ensure_head
+from .join import joined
+from .registration import Registration
+
+DEFAULT_STORE = "sqlite:///perdure.db"
+
+
+def connect(
+    store: str = DEFAULT_STORE,
+    *,
+    address: str | None = None,
+    head: HeadOptions | None = None,
+    shared_path: bool = False,
+    by_value_key: bytes = b"",
+    lease: timedelta | None = None,
+    spares: int | None = None,
+    max_actors: int | None = None,
+    crash_budget: int | None = None,
+    cancel_grace: timedelta | None = None,
+) -> Client:
+    """A client of the service that runs the threads of `store`.
+
+    Without an `address` it joins the user's local head, or starts it (as `head` says): a background process with a Ray
+    cluster of this machine, which outlives the caller and ends itself after an idle time. With one ("auto", "host:port",
+    "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a `by_value_key` is given.
+
+    `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
+    options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
+    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) in all, `crash_budget` (3) crashes without progress,
+    `cancel_grace` (5 s) before a cancelled node loses its process.
+
+    Raises `StoreMisuse` for a URL of an unknown scheme, or SQLite on a cluster of several machines; `HeadError`.
+    """
+    url = _absolute(store)
+    opened: CheckpointStore | None = None
+    if url != MEMORY_URL:
+        opened = _open(url, shared_path)
+    leave: Callable[[], None]
+    busy_file, key = "", by_value_key
+    try:
+        if address is None:
+            endpoint = ensure_head(head)
+            leave, session = _join_local(endpoint), f"{endpoint.root}:{endpoint.pid}:{endpoint.started}"
+            busy_file = str(endpoint.paths.busy_file(url))
+            key = hashlib.blake2b(endpoint.paths.token.read_bytes(), person=b"perdure-graphs").digest()
+        else:
+            leave, session = _join_address(address), _session_of()
+        _check_nodes(url, shared_path)
+        given = {
+            "lease": lease,
+            "spares": spares,
+            "max_actors": max_actors,
+            "crash_budget": crash_budget,
+            "cancel_grace": cancel_grace,
+        }
+        settings = ServiceSettings(
+            store_url=url,
+            store_options={"shared_path": True} if shared_path else {},
+            session=session,
+            signing_key=key,
+            **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+        )
+        opened = opened or open_service_store(settings)
+        supervisor = _supervisor(settings, busy_file)
+    except BaseException:
+        if opened is not None:
+            opened.close()
+        raise
+    announce: Callable[[], None] = Path(busy_file).touch if busy_file else _nothing
+    return Client(opened, supervisor, settings, local=address is None, announce=announce, leave=leave)
+
+
+def _absolute(url: str) -> str:
+    """The URL as any process of this machine understands it: a relative SQLite path is the caller's."""
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix:
+        return prefix + quote(str(Path(unquote(url.removeprefix(prefix))).absolute()))
+    return url
+
+
+def _open(url: str, shared_path: bool) -> CheckpointStore:
+    return open_store(url, shared_path=True) if shared_path else open_store(url)
+
+
+def _join_local(endpoint: Endpoint) -> Callable[[], None]:
+    registration = Registration(endpoint)
+    try:
+        leave_ray = joined(endpoint)
+    except BaseException:
+        registration.close()
+        raise
+
+    def leave() -> None:
+        leave_ray()
+        registration.close()
+
+    return leave
+
+
+def _join_address(address: str) -> Callable[[], None]:
+    if ray.is_initialized():
+        return _nothing
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+    return ray.shutdown
+
+
+def _session_of() -> str:
+    """Names the cluster's session: a cluster that was started anew has other actors."""
+    return str(ray.get_runtime_context().get_session_name())  # type: ignore[no-untyped-call]
+
+
+def _nothing() -> None:
+    return None
+
+
+def _check_nodes(url: str, shared_path: bool) -> None:
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    if url.startswith("sqlite:") and nodes > 1 and not shared_path:
+        raise StoreMisuse(
+            f"{url} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a store that is a "
+            "server, or declare shared_path=True if the file lies on a shared disk with working locks"
+        )
+
+
+def _supervisor(settings: ServiceSettings, busy_file: str) -> Any:
+    name = supervisor_name(service_key(settings.store_url, settings.session))
+    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return SupervisorClass.options(**options).remote(settings, busy_file)

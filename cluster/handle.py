@@ -1,0 +1,306 @@
+"""A handle of one thread: watch it, read it, steer it. Works from any process that is connected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from ..runtime.clock import SystemClock
+from ..runtime.compiled import CompiledGraph, answers_of
+from ..runtime.control import RUN_CHANNEL
+from ..runtime.errors import CheckpointNotFound, NotInterrupted, UnknownInterrupt
+from ..runtime.failures import as_error, decode_failure
+from ..runtime.follow import Follower
+from ..runtime.payloads import CANCEL, PAUSE, RESUME, RETRY, UPDATE, pack
+from ..runtime.restore import load_control, load_values
+from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_id, checkpoint_seq
+from ..runtime.stream import events_of, read_modes
+from ..stores.base import CheckpointStore
+from ..stores.codec import Codec
+from ..stores.errors import Refused, UnknownCheckpoint
+from ..stores.history import HistoryReader
+from ..stores.records import ENDED, PARKED, Expect, Message, Origin, RunRecord, Status, ThreadRecord
+from .errors import Cancelled, ClientError, Interrupted, Paused
+
+_LIVE = frozenset(Status) - ENDED
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.1
+"""Seconds between two looks at the store while waiting: short at first, then longer."""
+
+UNSET: Any = object()
+"""No answer was given: `resume()` passes a breakpoint, `resume(None)` answers None."""
+
+
+class ThreadHandle:
+    """One thread, and the run of it that this handle was made for (`run`, counted from 1)."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        thread_id: str,
+        run: int,
+        *,
+        notify: Callable[[str], None],
+        stalled: Callable[[str], str],
+        graph: CompiledGraph | None = None,
+    ) -> None:
+        self.thread_id = thread_id
+        self.run = run
+        self._store = store
+        self._notify = notify
+        self._stalled = stalled
+        self._graph = graph
+        self._codec = graph.codec if graph is not None else Codec(opaque=True)
+        self._clock = SystemClock()
+
+    def __repr__(self) -> str:
+        return f"ThreadHandle({self.thread_id!r}, run {self.run})"
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ThreadRecord:
+        """The thread's row. Raises `UnknownThread` if it was deleted."""
+        return self._store.thread(self.thread_id)
+
+    @property
+    def status(self) -> Status:
+        """Where the thread stands."""
+        return self.info.status
+
+    @property
+    def reason(self) -> str:
+        """Why it is paused, failed or cancelled or, while it runs, why it makes no progress (such as a full disk)."""
+        record = self.info
+        return record.reason or (self._stalled(self.thread_id) if record.status is Status.RUNNING else "")
+
+    @property
+    def interrupts(self) -> tuple[str, ...]:
+        """Ids of the open interrupts."""
+        return self.info.waits
+
+    def result(self, timeout: float | timedelta | None = None) -> dict[str, Any]:
+        """The output values of the handle's run; waits for its end, at most `timeout` (seconds, or a timedelta).
+
+        Raises `TimeoutError`, `Interrupted` where the run waits for an answer, `Paused`, `Cancelled`, `NodeFailed`,
+        `GraphRecursionError`.
+        """
+        deadline = _deadline(timeout)
+        for _ in _looks(deadline, f"thread {self.thread_id!r}, run {self.run}: no result"):
+            record = self.info
+            run = self._run_record()
+            if run is not None and run.status.ended:
+                return self._outcome(run)
+            if record.run == self.run or (run is not None and not record.status.runnable):
+                self._raise_if_parked(record)
+        raise AssertionError("unreachable")
+
+    def stream(
+        self, stream_mode: str | Sequence[str] = "updates", *, timeout: float | timedelta | None = None
+    ) -> Iterator[Any]:
+        """The run's steps from its beginning, each once it is durable, until it ends or waits for an answer.
+
+        Modes as in `CompiledGraph.stream`. An owner's crash is not seen here, except as a pause.
+        """
+        modes = read_modes(stream_mode)
+        follower = Follower(
+            self._store, self.thread_id, self._codec, after=self._before_run(), values="values" in modes.names
+        )
+        output = self._graph.topology.output.select if self._graph is not None else dict
+        for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the stream did not end"):
+            over = self._over()
+            for event in follower.read():
+                yield from events_of(event, modes, output)
+            if over:
+                return
+
+    def get_state(self, checkpoint: str | None = None) -> StateSnapshot:
+        """The newest state, or that of a checkpoint id. Raises `CheckpointNotFound`."""
+        reader = SnapshotReader(self._store, self.info, self._codec)
+        return reader.at(checkpoint_seq(self.thread_id, checkpoint)) if checkpoint else reader.head()
+
+    def get_state_history(
+        self, *, filter: Mapping[str, Any] | None = None, before: str | None = None, limit: int | None = None
+    ) -> Iterator[StateSnapshot]:
+        """The states, newest first, over forks into the threads this one came from."""
+        until = checkpoint_seq(self.thread_id, before) if before else None
+        yield from SnapshotReader(self._store, self.info, self._codec).history(where=filter, before=until, limit=limit)
+
+    # -- steering ------------------------------------------------------------------------------------------------
+
+    def resume(self, answer: Any = UNSET, *, interrupt_id: str | None = None) -> None:
+        """Answer an interrupt; without a value, pass a static breakpoint or end a pause.
+
+        A thread that waits at several interrupts is answered one at a time by `interrupt_id`, or with a dict of ids and
+        answers. Returns once the answer is in the store. Raises `NotInterrupted`, `UnknownInterrupt`, `InputError`.
+        """
+        record = self.info
+        if answer is UNSET:
+            if record.status not in PARKED or record.waits:
+                raise NotInterrupted(self.thread_id, record.status) if not record.waits else ClientError(
+                    f"thread {self.thread_id!r} waits for an answer; give one: resume(value)"
+                )
+            self._send(RESUME, pack(self._codec, "", None, None), PARKED)
+            return
+        answers = {interrupt_id: answer} if interrupt_id is not None else answers_of(answer, record)
+        for wait, value in answers.items():
+            try:
+                self._send(RESUME, pack(self._codec, wait, value, None), _LIVE, wait=wait)
+            except Refused as refusal:
+                raise UnknownInterrupt(self.thread_id, wait, self.info.waits) from refusal
+
+    def update_state(
+        self,
+        values: Any,
+        as_node: str | None = None,
+        *,
+        checkpoint: str | None = None,
+        timeout: float | timedelta | None = 60.0,
+    ) -> str:
+        """Change the state through its reducers; a running thread takes it between two steps. With `checkpoint`, fork from
+        there within the thread. Returns the id of the new checkpoint, once it is durable.
+
+        Raises `InvalidUpdateError`, `CheckpointNotFound`, `TimeoutError`.
+        """
+        if self._graph is not None:
+            self._graph.check_update(values, as_node)
+        parent = 0
+        if checkpoint is not None:
+            parent = checkpoint_seq(self.thread_id, checkpoint)
+            self._control(parent)
+        number = self._send(UPDATE, pack(self._codec, values, as_node, parent), frozenset(Status))
+        for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the update was accepted and not yet applied"):
+            message = next(one for one in self._store.messages(self.thread_id, unread=False) if one.number == number)
+            if message.applied > 0:
+                return checkpoint_id(message.applied)
+            if message.applied < 0:
+                raise Cancelled(self.thread_id, "the thread ended before it read the update")
+        raise AssertionError("unreachable")
+
+    def pause(self, reason: str = "") -> None:
+        """Stop between two steps, until `resume()`. Raises `Refused` for a thread that has ended."""
+        self._send(PAUSE, pack(self._codec, reason), _LIVE)
+
+    def retry(self) -> None:
+        """Run the tasks that failed again, and only those; or go on after a pause. Raises `Refused` for any other."""
+        self._send(RETRY, b"", frozenset({Status.FAILED, Status.PAUSED}))
+
+    def cancel(self, reason: str = "") -> None:
+        """End the thread's runs, also in the middle of a node. Raises `Refused` for a thread that has ended."""
+        self._send(CANCEL, pack(self._codec, reason), _LIVE)
+
+    def fork(
+        self,
+        checkpoint: str | None = None,
+        *,
+        update: Any = None,
+        as_node: str | None = None,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> ThreadHandle:
+        """Start a new thread from a checkpoint of this one (the newest by default), after `update`, and run it.
+
+        Costs one row, whatever the history's size. Raises `CheckpointNotFound`, `ThreadExists`.
+        """
+        record = self.info
+        seq = checkpoint_seq(self.thread_id, checkpoint) if checkpoint is not None else record.head
+        if seq == 0:
+            raise ClientError(f"thread {self.thread_id!r} has no checkpoint yet to fork from")
+        if update is not None and self._graph is not None:
+            self._graph.check_update(update, as_node)
+        control = self._control(seq)
+        now = self._clock.time()
+        forked = ThreadRecord(
+            thread_id=thread_id or f"{self.thread_id}-{self._clock.unique()[:8]}",
+            graph=record.graph,
+            version=record.version,
+            graph_key=record.graph_key,
+            run=control.run,
+            runs=control.run,
+            seq=seq,
+            head=seq,
+            origin=Origin(thread_id=self.thread_id, seq=seq),
+            metadata=dict(metadata if metadata is not None else record.metadata),
+            tags=record.tags,
+            created_at=now,
+            updated_at=now,
+        )
+        kind = RETRY if update is None and as_node is None else UPDATE
+        payload = b"" if kind == RETRY else pack(self._codec, update, as_node, 0)
+        message = Message(message_id=self._clock.unique(), kind=kind, payload=payload, created_at=now)
+        self._store.create(forked, message)
+        self._notify(forked.thread_id)
+        return ThreadHandle(
+            self._store,
+            forked.thread_id,
+            control.run,
+            notify=self._notify,
+            stalled=self._stalled,
+            graph=self._graph,
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _send(self, kind: str, payload: bytes, statuses: frozenset[Status], wait: str = "") -> int:
+        now = self._clock.time()
+        message = Message(message_id=self._clock.unique(), kind=kind, payload=payload, created_at=now)
+        delivery = self._store.deliver(self.thread_id, message, Expect(statuses=statuses, wait=wait))
+        self._notify(self.thread_id)
+        return delivery.number
+
+    def _run_record(self) -> RunRecord | None:
+        return next((run for run in self._store.runs(self.thread_id) if run.run == self.run), None)
+
+    def _outcome(self, run: RunRecord) -> dict[str, Any]:
+        if run.status is Status.SUCCEEDED:
+            reader = HistoryReader(self._store, self.thread_id)
+            values = load_values(reader, load_control(reader, run.end).manifest, self._codec)
+            values.pop(RUN_CHANNEL, None)
+            return self._graph.topology.output.select(values) if self._graph is not None else values
+        if run.status is Status.CANCELLED:
+            raise Cancelled(self.thread_id, run.reason)
+        raise as_error(decode_failure(run.error), self.info.graph, self.thread_id)
+
+    def _raise_if_parked(self, record: ThreadRecord) -> None:
+        if record.status is Status.PAUSED:
+            raise Paused(self.thread_id, record.reason)
+        if record.status is Status.INTERRUPTED:
+            state = self.get_state()
+            raise Interrupted(self.thread_id, state.values, state.interrupts)
+
+    def _over(self) -> bool:
+        """Whether a stream of the run has nothing more to come."""
+        record = self.info
+        run = self._run_record()
+        return (run is not None and run.status.ended) or (record.run >= self.run and not record.status.runnable)
+
+    def _before_run(self) -> int:
+        """Seq of the last commit before the run began."""
+        ends = [run.end for run in self._store.runs(self.thread_id) if run.run < self.run]
+        origin = self.info.origin
+        return max([*ends, origin.seq if origin is not None else 0])
+
+    def _control(self, seq: int) -> Any:
+        try:
+            return load_control(HistoryReader(self._store, self.thread_id), seq)
+        except UnknownCheckpoint:
+            raise CheckpointNotFound(self.thread_id, checkpoint_id(seq)) from None
+
+
+def _deadline(timeout: float | timedelta | None) -> float | None:
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+    return time.monotonic() + seconds
+
+
+def _looks(deadline: float | None, what: str) -> Iterator[None]:
+    """One turn per look at the store, until the deadline. Raises `TimeoutError`."""
+    pause = _FIRST_LOOK
+    while True:
+        yield
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError(f"{what} in the time that was given; it goes on, ask again later")
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
