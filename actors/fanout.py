@@ -78,7 +78,7 @@ def ray_options(wanted: Resources) -> dict[str, Any]:
 class _Group:
     """One Ray task under way."""
 
-    ref: ObjectRef
+    ref: ObjectRef[list[Outcome]]
     tasks: list[Task]
 
 
@@ -106,7 +106,7 @@ class RayExecutor(InlineExecutor):
         self._crashes: dict[str, int] = {}
         self._batch = 0
         self._step: Step | None = None
-        self._shared: ObjectRef | None = None
+        self._shared: ObjectRef[Shared] | None = None
         self._ended: Callable[[Outcome], None] = lambda outcome: None
 
     def start(self, step: Step, tasks: Sequence[Task], ended: Callable[[Outcome], None]) -> None:
@@ -140,13 +140,13 @@ class RayExecutor(InlineExecutor):
         while self._waiting and len(self._groups) < self._slots:
             node = self._waiting[0].node
             size = self._times.group_size(node, len(self._waiting), self._slots)
-            tasks = []
+            tasks: list[Task] = []
             while self._waiting and len(tasks) < size and self._waiting[0].node == node:
                 tasks.append(self._waiting.popleft())
             self._launch(tasks)
 
     def _launch(self, tasks: list[Task]) -> None:
-        assert self._step is not None
+        assert self._step is not None and self._shared is not None
         options = ray_options(self._step.topology.nodes[tasks[0].node].resources)
         ref = run_group.options(**options).remote(self._shared, tasks)
         group = _Group(ref, tasks)

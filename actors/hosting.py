@@ -18,7 +18,7 @@ from ..runtime.ports import Gate, LoopLimits, Poke, Ports
 from ..runtime.restore import restore
 from ..runtime.writer import Writer
 from ..stores.base import CheckpointStore
-from ..stores.errors import Fenced, StoreError, StoreUnavailable
+from ..stores.errors import Fenced, StoreUnavailable
 from ..stores.records import ThreadRecord
 from .fanout import RayExecutor
 
@@ -101,7 +101,7 @@ class HostedThread:
             self.outcome = self._drive()
         except Fenced as fenced:
             self.outcome = Outcome(self.thread_id, "fenced", str(fenced))
-        except StoreError as error:
+        except BaseException as error:
             self.outcome = Outcome(self.thread_id, "error", f"{type(error).__name__}: {error}")
         finally:
             self._executor.stop()

@@ -59,7 +59,7 @@ class LeaseKeeper:
         while not self._stopped.wait(self._period):
             try:
                 self._renew()
-            except StoreError:
+            except Exception:
                 failures += 1
                 if failures >= RENEWALS // 2:
                     self.gate.open = False

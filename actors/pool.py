@@ -12,10 +12,10 @@ from ray import ObjectRef
 
 from .names import NAMESPACE, owner_prefix
 from .settings import ServiceSettings
-from .thread_actor import ThreadActorClass
+from .thread_actor import ACTOR_OPTIONS, ThreadActorClass
 
 
-async def answer(ref: ObjectRef) -> Any:
+async def answer(ref: ObjectRef[Any]) -> Any:
     """A remote call's result, awaited on any event loop. Raises what the call raised."""
     return await asyncio.wrap_future(ref.future())
 
@@ -27,8 +27,7 @@ def new_name(key: str) -> str:
 
 def start_actor(name: str, settings: ServiceSettings) -> Any:
     """Start a detached thread actor; its handle. It claims nothing until it is told to."""
-    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
-    return ThreadActorClass.options(**options).remote(name, settings)
+    return ThreadActorClass.options(name=name, namespace=NAMESPACE, **ACTOR_OPTIONS).remote(name, settings)
 
 
 def find_actors(key: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from ..stores.errors import StoreError
 from ..stores.processes import ProcessId, boot
 from ..stores.records import OwnerRecord
 from .lease import RENEWALS, LeaseWatch
+
+LOGGER = logging.getLogger("perdure.sentry")
 
 
 def this_host() -> str:
@@ -65,6 +68,9 @@ class Sentry:
             try:
                 await self._look()
             except StoreError:
+                self._watch.outage()
+            except Exception:
+                LOGGER.exception("a look at the leases failed; the next one counts anew")
                 self._watch.outage()
 
     async def _look(self) -> None:

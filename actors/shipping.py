@@ -34,7 +34,7 @@ def ship(graph: CompiledGraph, *, signing_key: bytes, local: bool) -> GraphRecor
         module, attribute = found
         paths = (_root_of(module),) if local else ()
         body = f"{module.__name__}:{attribute}".encode()
-        return _record(graph, REFERENCE, body, paths=tuple(path for path in paths if path))
+        return _record(graph, REFERENCE, body, paths=tuple(path for path in paths if path), code=_code_of(graph, module))
     if not signing_key:
         raise GraphNotShippable(
             f"graph {graph.name!r} is no attribute of an importable module, so this cluster could only get it by value, "
@@ -61,9 +61,9 @@ def load(record: GraphRecord, *, signing_key: bytes) -> CompiledGraph:
 
 
 def _record(
-    graph: CompiledGraph, kind: str, body: bytes, *, signature: bytes = b"", paths: tuple[str, ...] = ()
+    graph: CompiledGraph, kind: str, body: bytes, *, signature: bytes = b"", paths: tuple[str, ...] = (), code: str = ""
 ) -> GraphRecord:
-    facts = "\n".join((graph.name, graph.version, kind, *paths)).encode()
+    facts = "\n".join((graph.name, graph.version, kind, code, *paths)).encode()
     key = hashlib.blake2b(facts + b"\n" + body, digest_size=12).hexdigest()
     return GraphRecord(
         graph_key=key, name=graph.name, version=graph.version, kind=kind, body=body, signature=signature, paths=paths
@@ -83,6 +83,18 @@ def _reference(graph: CompiledGraph) -> tuple[ModuleType, str] | None:
             if value is graph:
                 return module, attribute
     return None
+
+
+def _code_of(graph: CompiledGraph, module: ModuleType) -> str:
+    """A digest of the source files that the graph and its nodes are written in. Part of the graph's key, so that a
+    graph that was edited and submitted again is not run by warm actors that have loaded it as it was."""
+    names = {module.__name__, *(getattr(node.func, "__module__", None) or "" for node in graph.topology.nodes.values())}
+    digest = hashlib.blake2b(digest_size=12)
+    for name in sorted(names):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and Path(file).is_file():
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
 
 
 def _root_of(module: ModuleType) -> str:

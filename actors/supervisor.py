@@ -7,6 +7,8 @@ their names and the threads in the store. Nothing it decides is trusted: every t
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
 import time
 from collections.abc import Coroutine
@@ -31,6 +33,7 @@ from .settings import ServiceSettings
 from .store_actor import open_service_store
 from .thread_actor import ActorInfo
 
+LOGGER = logging.getLogger("perdure.supervisor")
 RUNNABLE = ThreadFilter(statuses=frozenset({Status.QUEUED, Status.RUNNING}), driver=SERVICE)
 HELLO_TIMEOUT = 5.0
 """Seconds that a found actor may take to answer before it counts as silent."""
@@ -82,7 +85,13 @@ class Service:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            asyncio.get_running_loop().call_exception_handler({"message": "supervisor task failed", "exception": error})
+            self.crash(error)
+
+    def crash(self, error: BaseException) -> None:
+        """End the process over what nobody foresaw: half of its bookkeeping may be wrong now. Ray starts it anew, and it
+        reads everything from the store."""
+        LOGGER.critical("the supervisor of %s ends and is restarted", self.settings.store_url, exc_info=error)
+        os._exit(1)
 
     # -- threads -------------------------------------------------------------------------------------------------
 
@@ -196,7 +205,8 @@ class Service:
             return
         except (ClaimLost, GraphLoadError, UnknownThread):
             self._unasked(name, thread.thread_id)
-        except StoreError:
+        except Exception as error:  # the actor could not take it, for whatever reason; the sweep tries again
+            LOGGER.warning("%s did not take thread %r", name, thread.thread_id, exc_info=error)
             self._unasked(name, thread.thread_id)
             await asyncio.sleep(store_backoff(3))
         else:
@@ -385,7 +395,10 @@ class Supervisor:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._service.run())
+        try:
+            self._loop.run_until_complete(self._service.run())
+        except BaseException as error:
+            self._service.crash(error)
 
     def _ask(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -412,4 +425,12 @@ class Supervisor:
         self._ask(self._service.stop())
 
 
-SupervisorClass = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=64)(Supervisor)
+SupervisorClass = ray.remote(Supervisor)
+SUPERVISOR_OPTIONS = {
+    "num_cpus": 0,
+    "max_restarts": -1,
+    "max_task_retries": 0,
+    "max_concurrency": 64,
+    "lifetime": "detached",
+    "get_if_exists": True,
+}

@@ -150,7 +150,7 @@ class ThreadActor:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _make(self, record: ThreadRecord, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
-        slots = int(ray.cluster_resources().get("CPU", 1))
+        slots = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray's own gap
         settings = self._settings
         executor = RayExecutor(
             self._node_portal, shipped, settings.signing_key, self._times, slots, settings.crash_budget
@@ -207,4 +207,5 @@ class ThreadActor:
         os._exit(0)
 
 
-ThreadActorClass = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=64)(ThreadActor)
+ThreadActorClass = ray.remote(ThreadActor)
+ACTOR_OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 64, "lifetime": "detached"}

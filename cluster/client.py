@@ -19,7 +19,7 @@ from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, n
 from ..runtime.payloads import INPUT, REPLACE, InputPayload, pack_input
 from ..stores.base import CheckpointStore
 from ..stores.errors import Refused, StoreMisuse, ThreadExists
-from ..stores.records import ENDED, SERVICE, Expect, Message, Status, ThreadFilter, ThreadRecord
+from ..stores.records import ENDED, SERVICE, Expect, GraphRecord, Message, Status, ThreadFilter, ThreadRecord
 from .errors import ClientError
 from .handle import ThreadHandle
 
@@ -109,7 +109,7 @@ class Client:
             created_at=now,
             updated_at=now,
         )
-        run = self._create(record, message, if_exists, if_busy)
+        run = self._create(record, message, if_exists, if_busy, shipped)
         self.notify(record.thread_id)
         return self._handle(record.thread_id, run, graph)
 
@@ -175,15 +175,15 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _handle(self, thread_id: str, run: int, graph: CompiledGraph | None) -> ThreadHandle:
-        return ThreadHandle(
-            self.store, thread_id, run, notify=self.notify, stalled=self._stalled, graph=graph
-        )
+        return ThreadHandle(self.store, thread_id, run, notify=self.notify, stalled=self._stalled, graph=graph)
 
     def _stalled(self, thread_id: str) -> str:
         try:
@@ -200,7 +200,9 @@ class Client:
                 f"{self.store.url}; compile it without a checkpointer to submit it, or connect to its store"
             )
 
-    def _create(self, record: ThreadRecord, message: Message, if_exists: IfExists, if_busy: IfBusy) -> int:
+    def _create(
+        self, record: ThreadRecord, message: Message, if_exists: IfExists, if_busy: IfBusy, shipped: GraphRecord
+    ) -> int:
         if if_exists == "restart":
             self._remove(record.thread_id)
         try:
@@ -215,9 +217,9 @@ class Client:
             raise ClientError(
                 f"thread {record.thread_id!r} belongs to graph {present.graph!r}; submit {record.graph!r} to a thread of its own"
             )
-        return self._continue(record.thread_id, message, if_busy)
+        return self._continue(record.thread_id, message, if_busy, shipped)
 
-    def _continue(self, thread_id: str, message: Message, if_busy: IfBusy) -> int:
+    def _continue(self, thread_id: str, message: Message, if_busy: IfBusy, graph: GraphRecord) -> int:
         statuses = frozenset(Status)
         if if_busy == "reject":
             statuses = ENDED
@@ -226,7 +228,7 @@ class Client:
                 message_id=message.message_id, kind=REPLACE, payload=message.payload, created_at=message.created_at
             )
         try:
-            return self.store.deliver(thread_id, message, Expect(statuses=statuses)).run
+            return self.store.deliver(thread_id, message, Expect(statuses=statuses), graph=graph).run
         except Refused as refusal:
             raise ThreadBusy(thread_id, refusal.status) from refusal
 
@@ -235,5 +237,3 @@ class Client:
             self.store.delete(thread_id)
         except Refused as refusal:
             raise ThreadBusy(thread_id, f"{refusal.status}; cancel it before it can be restarted") from refusal
-
-

@@ -14,7 +14,7 @@ import ray
 from ..actors.names import NAMESPACE, service_key, supervisor_name
 from ..actors.settings import ServiceSettings
 from ..actors.store_actor import MEMORY_URL, open_service_store
-from ..actors.supervisor import SupervisorClass
+from ..actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreMisuse
 from ..stores.urls import open_store
@@ -128,7 +128,7 @@ def _join_address(address: str) -> Callable[[], None]:
 
 def _session_of() -> str:
     """Names the cluster's session: a cluster that was started anew has other actors."""
-    return str(ray.get_runtime_context().get_session_name())  # type: ignore[no-untyped-call]
+    return str(ray.get_runtime_context().get_session_name())
 
 
 def _nothing() -> None:
@@ -136,7 +136,7 @@ def _nothing() -> None:
 
 
 def _check_nodes(url: str, shared_path: bool) -> None:
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]  # Ray's own gap
     if url.startswith("sqlite:") and nodes > 1 and not shared_path:
         raise StoreMisuse(
             f"{url} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a store that is a "
@@ -146,5 +146,5 @@ def _check_nodes(url: str, shared_path: bool) -> None:
 
 def _supervisor(settings: ServiceSettings, busy_file: str) -> Any:
     name = supervisor_name(service_key(settings.store_url, settings.session))
-    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    options = {"name": name, "namespace": NAMESPACE, **SUPERVISOR_OPTIONS}
     return SupervisorClass.options(**options).remote(settings, busy_file)

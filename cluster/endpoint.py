@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import ray
 
-from .paths import HeadPaths
 from ..stores.processes import ProcessId, boot
+from .paths import HeadPaths
 
 IDLE_VARIABLE = "PERDURE_IDLE"
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import msgspec
 
+from ..stores.processes import POLL, ProcessId, family, wait_gone
 from .endpoint import Build, Endpoint, HeadError, HeadOptions, read_endpoint
 from .life import Life, clear_remains, kill_family, read_life
 from .locks import is_locked, locked
 from .paths import HeadPaths, write_private
-from ..stores.processes import POLL, ProcessId, family, wait_gone
 from .registration import busy, clients
 
 __all__ = ["Endpoint", "HeadError", "HeadOptions", "ensure_head", "running_head", "stop_head"]

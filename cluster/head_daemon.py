@@ -20,12 +20,12 @@ from types import FrameType
 import msgspec
 import ray
 
+from ..stores.processes import ProcessId, boot, family, parent, pids, program, wait_gone
 from .endpoint import Build, Endpoint
 from .head_guard import post_guard
 from .life import SHORT_TEMP, TEMP_PREFIX, remove_temp, seize_life
 from .locks import try_lock
 from .paths import HeadPaths, write_private
-from ..stores.processes import ProcessId, boot, family, parent, pids, program, wait_gone
 from .registration import busy, clients, forget_all
 
 NAMESPACE = "perdure"

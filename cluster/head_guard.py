@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import signal
 
+from ..stores.processes import ProcessId
 from .endpoint import read_endpoint
 from .life import kill_family, remove_temp
 from .paths import HeadPaths
-from ..stores.processes import ProcessId
 
 TIMEOUT = 30.0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from ..stores.processes import ProcessId, boot, family, wait_gone
 from .locks import POLL, try_lock
 from .paths import HeadPaths
-from ..stores.processes import ProcessId, boot, family, wait_gone
 
 SHORT_TEMP = Path("/tmp")
 """Ray puts sockets about 70 characters below; the kernel allows 107 (macOS 103), which $TMPDIR can well exceed."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..stores.processes import ProcessId
 from .endpoint import Endpoint
 from .paths import HeadPaths
-from ..stores.processes import ProcessId
 
 
 class Registration:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import Corrupt, DisallowedType
+from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.history import HistoryReader
 from ..stores.records import Message, RunUpdate, Status
 from ..stores.segments import Kind
@@ -66,14 +67,20 @@ class Applier:
     def apply(self, message: Message, *, idle: bool) -> None:
         """Apply a message that changes a thread between two steps. What turns out not to be possible pauses the thread
         with the reason: the message was accepted, so it must not vanish. `idle` says that the thread only waits for its
-        user; then it goes on waiting after an update that gives it other work."""
+        user; then it goes on waiting after an update that gives it other work.
+
+        Raises `StoreUnavailable`; then nothing has changed.
+        """
+        past, unfit = self._past(message)
         self._recorder.consume(message)
         try:
+            if unfit is not None:
+                raise unfit
             if message.kind == RESUME:
                 self._resume(ResumePayload(*unpack(self._codec, message)))
             elif message.kind == UPDATE:
                 payload = UpdatePayload(*unpack(self._codec, message))
-                self._update(payload)
+                self._update(payload, past)
                 if idle and (payload.as_node is not None or payload.parent) and self._at.run_open:
                     self._recorder.pause("the state was changed from outside; resume() goes on from there")
             elif message.kind == PAUSE:
@@ -81,7 +88,7 @@ class Applier:
                 self._recorder.pause(reason or "paused by a user; resume() goes on")
             else:
                 self._retry()
-        except (PerdureError, Corrupt, DisallowedType) as error:
+        except (PerdureError, StoreError) as error:
             self._recorder.pause(f"{message.kind} message {message.number} could not be applied: {error}")
 
     def cancel(self, message: Message) -> None:
@@ -101,18 +108,23 @@ class Applier:
         draft.runs.extend(RunUpdate(run=other.run, status=Status.CANCELLED, reason=reason) for other in queued)
 
     def _resume(self, payload: ResumePayload) -> None:
+        self._recorder.open().progress = True
+        if payload.interrupt_id:
+            # Of a run that ended meanwhile it is kept for a retry; it does not bring a cancelled run back to life.
+            self._answer(payload.interrupt_id, payload.answer)
+        else:
+            self._go_on()
+        if payload.update is not None:
+            self._update(UpdatePayload(payload.update, None))
+
+    def _go_on(self) -> None:
         at, recorder = self._at, self._recorder
         self._reopen()
-        recorder.open().progress = True
-        if payload.interrupt_id:
-            self._answer(payload.interrupt_id, payload.answer)
-        elif at.paused:
+        if at.paused:
             recorder.pause("")
         elif at.next:
             recorder.pass_breakpoint()
             at.since = at.step
-        if payload.update is not None:
-            self._update(UpdatePayload(payload.update, None))
 
     def _answer(self, interrupt_id: str, answer: Any) -> None:
         at = self._at
@@ -137,9 +149,17 @@ class Applier:
         if not at.run_open and at.next:
             self._recorder.open_run(at.run)
 
-    def _update(self, payload: UpdatePayload) -> None:
-        if payload.parent:
-            self._go_back(payload.parent)
+    def _update(self, payload: UpdatePayload, past: Position | None = None) -> None:
+        before = replace(self._at)
+        if past is not None:
+            self._go_back(past)
+        try:
+            self._make_update(payload)
+        except PerdureError:
+            self._at.become(before)
+            raise
+
+    def _make_update(self, payload: UpdatePayload) -> None:
         source = "fork" if payload.parent else "update"
         node = payload.as_node
         if node is None:
@@ -164,17 +184,31 @@ class Applier:
         done = () if source == "input" else ((node, node),)
         self._recorder.checkpoint(source, [(node, channel, value) for channel, value in writes], after, done, options=options)
 
-    def _go_back(self, seq: int) -> None:
-        """Make an older checkpoint the one that goes on. The branch that is left keeps its history; its pending work, its
-        answers and its interrupts are void, since they belong to checkpoints that are not the head's ancestors."""
+    def _past(self, message: Message) -> tuple[Position | None, Exception | None]:
+        """The older checkpoint that an update starts from, or why it cannot be had. Read before anything is changed."""
+        if message.kind != UPDATE:
+            return None, None
+        try:
+            seq = UpdatePayload(*unpack(self._codec, message)).parent
+            return (self._position(seq) if seq else None), None
+        except StoreUnavailable:
+            raise
+        except (PerdureError, StoreError) as error:
+            return None, error
+
+    def _position(self, seq: int) -> Position:
         assert self._store is not None, "only a thread with a store has older checkpoints"
         reader = HistoryReader(self._store, self._thread_id)
         control = load_control(reader, seq)
-        values = load_values(reader, control.manifest, self._codec)
-        then = position_at(seq, control, values)
-        then.sends = load_sends(reader.rows_of(seq), self._codec)
+        position = position_at(seq, control, load_values(reader, control.manifest, self._codec))
+        position.sends = load_sends(reader.rows_of(seq), self._codec)
+        return position
+
+    def _go_back(self, then: Position) -> None:
+        """Make an older checkpoint the one that goes on. The branch that is left keeps its history; its pending work, its
+        answers and its interrupts are void, since they belong to checkpoints that are not the head's ancestors."""
         at = self._at
         at.forget_step()
-        at.values = {name: value for name, value in values.items() if name in self._topology.channels}
-        at.manifest, at.head, at.since = then.manifest, seq, then.since
+        at.values = {name: value for name, value in then.values.items() if name in self._topology.channels}
+        at.manifest, at.head, at.step, at.since = then.manifest, then.head, then.step, then.since
         at.next, at.joins, at.done, at.sends = then.next, then.joins, then.done, then.sends

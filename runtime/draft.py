@@ -17,6 +17,8 @@ class Draft:
     rows: list[Row] = field(default_factory=list)
     checkpoint: bool = False
     """It makes a new head."""
+    folds: bool = False
+    """The run's next checkpoint may take this one's place, where the run's steps are folded into one commit."""
     parent: int = 0
     """The head before it."""
     applied: list[int] = field(default_factory=list)

@@ -18,7 +18,7 @@ from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
 from .loop import Settled, ThreadLoop
 from .payloads import INPUTS, UPDATE
 from .ports import Executor, Observer, Ports
-from .process import owner_alive, process_owner
+from .process import OwnerState, at_work, owner_state
 from .restore import restore
 from .topology import Topology
 from .writer import Writer
@@ -66,7 +66,7 @@ class InProcess:
         """Raise `ThreadBusy` if somebody else runs the thread."""
         if record.driver != IN_PROCESS:
             raise ThreadBusy(record.thread_id, "the Ray service drives it; use connect(...).thread(...) for it")
-        if record.owner and owner_alive(record.owner):
+        if record.owner and owner_state(record.owner) is OwnerState.AT_WORK:
             raise ThreadBusy(record.thread_id, f"in process {record.owner}")
 
     def run(self, thread_id: str, observer: Observer | None = None) -> Settled:
@@ -74,7 +74,10 @@ class InProcess:
 
         Raises `ThreadBusy`, `Fenced` if it is taken over meanwhile, and `StoreUnavailable` when the store stays away.
         """
-        record = self._claim(thread_id)
+        with at_work(self.clock.unique()) as owner:
+            return self._drive(self._claim(thread_id, owner), observer)
+
+    def _drive(self, record: ThreadRecord, observer: Observer | None) -> Settled:
         writer = Writer(self.store, self.clock)
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()
@@ -83,22 +86,22 @@ class InProcess:
             ports = Ports(self.store, self.store, executor, self.clock, observer=observer)
             loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
             driver = Driver(loop, writer)
-            loop.attach(writer.lane(thread_id, record.epoch, record.token, driver.post), driver.post)
+            loop.attach(writer.lane(record.thread_id, record.epoch, record.token, driver.post), driver.post)
             return driver.run()
         finally:
             executor.stop()
             background.close()
 
-    def _claim(self, thread_id: str) -> ThreadRecord:
+    def _claim(self, thread_id: str, owner: str) -> ThreadRecord:
         record = self.store.thread(thread_id)
         self.check_free(record)
-        died = bool(record.owner) and record.status is Status.RUNNING
+        died = record.status is Status.RUNNING and bool(record.owner) and owner_state(record.owner) is OwnerState.DEAD
         try:
             return self.store.claim(
                 thread_id,
                 epoch=record.epoch,
                 token=self.clock.unique(),
-                owner=process_owner(),
+                owner=owner,
                 crashed=died,
                 at=self.clock.time(),
             )

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable
-from ..stores.records import Status, ThreadRecord
+from ..stores.records import Message, Status, ThreadRecord
 from ..stores.segments import Kind
 from . import plan
 from .apply import Applier
@@ -69,6 +69,8 @@ class ThreadLoop:
         self._failure: Failure | None = None
         self._exception: BaseException | None = None
         self._held: deque[tuple[int, list[Any]]] = deque()
+        self._batch = 0
+        """Rises when tasks are stopped: what they end with afterwards is nobody's."""
         self._durable = record.seq
         self._dead: StoreError | None = None
         self._refused: ParkRefused | None = None
@@ -95,6 +97,8 @@ class ThreadLoop:
                 yield from self._run_tasks(action.tasks)
             elif isinstance(action, plan.Merge):
                 self._merge()
+            elif isinstance(action, plan.Apply):
+                yield from self._apply(action.message)
             elif isinstance(action, plan.Wait):
                 self._recorder.seal()
                 yield Need.EVENT
@@ -109,13 +113,19 @@ class ThreadLoop:
             self._end_run(action)
         elif isinstance(action, plan.Begin):
             self._begin(action)
-        elif isinstance(action, plan.Apply):
-            self._applier.apply(action.message, idle=plan.idle(self.at, self._limits))
-            self._observe("update")
         elif isinstance(action, plan.Halt):
             self._ports.executor.stop()
             self.at.running.clear()
+            self._batch += 1
             self._applier.cancel(action.message)
+
+    def _apply(self, message: Message) -> Generator[Need, None, None]:
+        try:
+            self._applier.apply(message, idle=plan.idle(self.at, self._limits))
+        except StoreUnavailable:
+            yield Need.STORE
+            return
+        self._observe("update")
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -127,7 +137,7 @@ class ThreadLoop:
                 self._mail.saw(event.inbox)
                 self._tell()
             elif isinstance(event, Ended):
-                if event.head == self.at.head and event.outcome.path in self.at.running:
+                if event.batch == self._batch and event.outcome.path in self.at.running:
                     self._take_outcome(event.outcome)
             elif isinstance(event, Poke):
                 self._mail.hint()
@@ -151,7 +161,8 @@ class ThreadLoop:
     def _submit(self, draft: Draft) -> None:
         if draft.events:
             self._held.append((draft.seq, draft.events))
-        self._lane.submit(draft, soon=self._options.durability is not Durability.SYNC)
+        # With sync durability the loop itself writes before it goes on, unless it only waits for tasks.
+        self._lane.submit(draft, soon=self._options.durability is not Durability.SYNC or bool(self.at.running))
 
     def _until_durable(self) -> Generator[Need, None, None]:
         while self._durable < self._recorder.sealed and self._refused is None:
@@ -180,9 +191,9 @@ class ThreadLoop:
         if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
             self._take_outcome(self._ports.executor.run(step, tasks[0]))
             return
-        head = at.head
+        batch = self._batch
         at.running.update(task.path for task in tasks)
-        self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, head)))
+        self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, batch)))
 
     def _room(self) -> Generator[Need, None, None]:
         lane, limits = self._lane, self._ports.limits
@@ -199,8 +210,7 @@ class ThreadLoop:
         at = self.at
         at.running.discard(outcome.path)
         if isinstance(outcome, Done):
-            alone = len(at.next) == 1 or self._recorder.thin
-            if alone or self._record(outcome, Kind.RESULT, encode_result(outcome)):
+            if len(at.next) == 1 or self._record(outcome, Kind.RESULT, encode_result(outcome)):
                 at.results[outcome.path] = outcome
         elif isinstance(outcome, Stopped):
             if self._record(outcome, Kind.INTERRUPT, encode_interrupts(outcome.interrupts)):
@@ -234,6 +244,8 @@ class ThreadLoop:
         try:
             self._recorder.checkpoint("loop", writes, after, tuple((task.path, task.node) for task in tasks))
         except PerdureError as error:
+            if len(tasks) == 1:
+                at.results.clear()  # a lone result was not recorded, and cannot be
             self._fail(error)
             return
         if self._ports.observer is not None:

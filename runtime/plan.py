@@ -97,9 +97,12 @@ class Limits:
 def decide(at: Position, limits: Limits) -> Action:
     """The one thing to do next.
 
-    Order matters: a cancel overtakes everything, other messages come before new work, finished work is merged before a
-    failure of the next is looked at, and a thread is given up only when nothing else can be done.
+    Order matters: a finished step becomes a checkpoint before anything else, so that what comes now finds it ended; a
+    cancel overtakes all other messages, messages come before new work, and a thread is given up only when nothing else
+    can be done.
     """
+    if at.run_open and at.next and not at.paused and len(at.results) == len(at.next):
+        return MERGE
     if at.mail and (action := _from_mail(at)) is not None:
         return action
     return _onward(at, limits)
@@ -145,8 +148,6 @@ def _between_runs(at: Position) -> Action:
 def _within_run(at: Position, limits: Limits) -> Action:
     if not at.next:
         return EndRun(Status.SUCCEEDED)
-    if len(at.results) == len(at.next):
-        return MERGE
     if at.failures:
         if at.running:
             return WAIT

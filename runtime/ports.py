@@ -41,8 +41,9 @@ class Ended:
     """A task that was started beside the loop has ended."""
 
     outcome: Outcome
-    head: int
-    """The checkpoint it was started from."""
+    batch: int
+    """The loop's count of stops when it was started. (Not the checkpoint: an answer may bring an update, which makes a
+    checkpoint while other tasks of the step still run.)"""
 
 
 Event: TypeAlias = Poke | Ended | Durable | ParkRefused | WriteFailed

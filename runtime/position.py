@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..stores.records import Message, Status
@@ -51,6 +51,11 @@ class Position:
 
     mail: list[Message] = field(default_factory=list)
     """Messages read and not applied, in order."""
+
+    def become(self, other: Position) -> None:
+        """Take over all that `other` holds."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(other, one.name))
 
     def forget_step(self) -> None:
         """Clear what belongs to the tasks of a step, when another takes its place."""

@@ -17,7 +17,7 @@ from .position import Position
 from .restore import encode_interrupts, encode_result
 from .topology import Topology
 
-_OF_CHECKPOINT = frozenset({Kind.CHECKPOINT, Kind.SEND, Kind.WRITE})
+_VALUES = frozenset({Kind.VALUE, Kind.DELTA, Kind.SNAPSHOT})
 
 
 class Recorder:
@@ -96,7 +96,8 @@ class Recorder:
         at = self.at
         grouped = gather(writes)
         merges = merge_writes(self._topology.channels, at.values, grouped)
-        folding = self._draft is not None and self._draft.checkpoint and self.thin
+        # Only steps of one run are folded: the end of a run, an update or a fork is a checkpoint that somebody may name.
+        folding = self._draft is not None and self._draft.folds and self.thin and source == "loop"
         if self._draft is not None and self._draft.checkpoint and not folding:
             self.seal()
         draft = self.open()
@@ -127,9 +128,12 @@ class Recorder:
         at.sends = after.sends
         if source == "input":
             at.since = at.step
+        # The results of the step that ended are in the channels now.
+        draft.rows = [row for row in draft.rows if row.kind != Kind.RESULT]
         draft.rows.append(self._maker.control(seq, self._control(source, draft.parent)))
         draft.rows.extend(rows)
         draft.checkpoint = draft.progress = True
+        draft.folds = source in ("input", "loop")
         if carry:
             self._carry()
         return draft
@@ -142,8 +146,11 @@ class Recorder:
         return next(row.prev for row in self._draft.rows if row.channel == channel and row.version == seq)
 
     def _fold(self, draft: Draft, replaced: set[str]) -> None:
+        """Drop what the draft says of the checkpoint whose number the next one takes over, and of its tasks."""
         draft.rows = [
-            row for row in draft.rows if row.kind not in _OF_CHECKPOINT and not (row.channel in replaced and row.version == draft.seq)
+            row
+            for row in draft.rows
+            if row.version != draft.seq or (row.kind in _VALUES and row.channel not in replaced)
         ]
 
     def _control(self, source: str, parent: int) -> Control:
@@ -178,7 +185,10 @@ class Recorder:
     # -- runs and messages ---------------------------------------------------------------------------------------
 
     def consume(self, message: Message) -> None:
-        """Record that a message was applied by the commit in the making."""
+        """Record that a message was applied by the commit in the making. That is never one with a checkpoint: what the
+        message does would go into the next, and a crash between the two would lose it."""
+        if self._draft is not None and self._draft.checkpoint:
+            self.seal()
         self.at.mail.remove(message)
         self.open().applied.append(message.number)
 
@@ -201,7 +211,9 @@ class Recorder:
         """End the run in progress at the newest checkpoint."""
         at = self.at
         at.run_open, at.run_status, at.run_reason = False, status, reason
-        self.open().runs.append(RunUpdate(run=at.run, status=status, end=at.head, reason=reason, error=error))
+        draft = self.open()
+        draft.folds = False
+        draft.runs.append(RunUpdate(run=at.run, status=status, end=at.head, reason=reason, error=error))
 
     def pause(self, reason: str) -> None:
         """Pause the thread (or, with an empty reason, end its pause)."""

@@ -105,9 +105,10 @@ def add_pending(position: Position, reader: HistoryReader, head: int, codec: Cod
         elif row.kind == Kind.ANSWER:
             position.answers[path] = tuple(codec.decode(row.encoding, row.payload))
             position.stops.pop(path, None)
-            position.since = position.step
         elif row.kind == Kind.PASS:
             position.passed = True
+        if row.kind in (Kind.ANSWER, Kind.PASS) and row.checkpoint != head:
+            # One that an update carried along was counted from before: the control record has it.
             position.since = position.step
 
 

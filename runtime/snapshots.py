@@ -133,6 +133,7 @@ class SnapshotReader:
                 **self._record.metadata,
                 **(self._runs[control.run].metadata if control.run in self._runs else {}),
                 **options.get("metadata", {}),
+                "tags": options.get("tags", list(self._record.tags)),
                 "source": control.source,
                 "step": control.step,
                 "run": control.run,

@@ -197,9 +197,10 @@ class Writer:
             with self._ready_lock:
                 self._ready.update((lane, None) for lane, _ in loaded)
             raise
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 — the lanes must hear of it, or their threads would wait for ever
+            final = error if isinstance(error, StoreError) else StoreError(f"the commit failed: {error!r}")
             for lane, _ in loaded:
-                lane.fail(error)
+                lane.fail(final)
             return
         self.stalled = ""
         for (lane, _), result in zip(loaded, results, strict=True):

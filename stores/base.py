@@ -114,8 +114,11 @@ class CheckpointStore(ABC):
     # -- messages ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def deliver(self, thread_id: str, message: Message, expect: Expect) -> Delivery:
-        """Number the message `inbox + 1` and keep it, under the thread's lock.
+    def deliver(
+        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
+    ) -> Delivery:
+        """Number the message `inbox + 1` and keep it, under the thread's lock. With a `graph`, that is the code which
+        runs the thread from its next claim on.
 
         A parked thread becomes queued by it, and so does an ended one (if `expect` accepts it at all) unless the
         message is a `cancel`. An `input` is allotted run `runs + 1`, whose row is written as queued. A `resume` takes

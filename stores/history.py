@@ -69,9 +69,9 @@ class HistoryReader:
         return [row for row in _rows(segments) if row.checkpoint == seq]
 
     def pending(self, seq: int) -> list[Row]:
-        """RESULT, INTERRUPT, ANSWER and PASS rows that belong to checkpoint `seq` (their `version`), in order, from its own
-        commit and those after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only the
-        one that it took off from can have any, and those are its own."""
+        """RESULT, INTERRUPT, ANSWER and PASS rows that belong to checkpoint `seq` (their `version`), in order, from its
+        own commit and those after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only
+        the one that it took off from can have any, and those are its own."""
         own = self._stretches()[0]
         if seq < own.first - 1:
             return []
@@ -182,8 +182,8 @@ def _rows(segments: Iterable[Segment]) -> Iterator[Row]:
 def _by_version(segments: Iterable[Segment]) -> dict[_Key, list[Row]]:
     """Rows that hold values, by channel and version, in the order written.
 
-    Several writers of one step leave a delta each. Where a whole value is there too, what came before it is only a record
-    of who wrote what; what follows it (in a commit of several steps) changes it.
+    Several writers of one step leave a delta each. Where a whole value is there too, what came before it is only a
+    record of who wrote what; what follows it (in a commit of several steps) changes it.
     """
     found: dict[_Key, list[Row]] = {}
     for row in _rows(segments):

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from .arguments import check_id, check_lease, check_listing
 from .errors import StoreMisuse, StoreUnavailable, UnknownThread
+from .processes import Holder
 from .records import Commit, GraphRecord, Message, OwnerRecord, RunRecord, ThreadFilter, ThreadPage, ThreadRecord
 from .sqlite_connections import Connections
-from .processes import Holder
 from .sqlite_lock import lock_holder
 from .sqlite_records import (
     CHANGING_CELLS,

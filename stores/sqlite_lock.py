@@ -15,9 +15,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from .processes import Holder, start_time
 
 from .errors import StoreMisuse
+from .processes import Holder, start_time
 
 _HOLDER = struct.Struct("<QQQ")
 """Acquisitions so far, pid (0: released), start time. Little-endian, at the start of the file."""

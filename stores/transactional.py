@@ -19,7 +19,7 @@ from .errors import (
     ThreadReferenced,
     UnknownThread,
 )
-from .records import Commit, Committed, Delivery, Expect, Message, RunRecord, Segment, ThreadRecord
+from .records import Commit, Committed, Delivery, Expect, GraphRecord, Message, RunRecord, Segment, ThreadRecord
 from .segments import Row, decode_segment, encode_segment
 from .transitions import Found, check_deletable, claimed, delivered, verdict, waves
 
@@ -133,7 +133,9 @@ class TransactionalStore(CheckpointStore):
                 f"{parent.thread_id!r}, whose last durable commit is {parent.seq}"
             )
 
-    def deliver(self, thread_id: str, message: Message, expect: Expect) -> Delivery:
+    def deliver(
+        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
+    ) -> Delivery:
         check_id("thread id", thread_id)
         check_message(message)
         with self._transaction() as tx:
@@ -141,7 +143,7 @@ class TransactionalStore(CheckpointStore):
             before = tx.message(thread_id, message.message_id)
             if before is not None:
                 return Delivery(number=before.number, run=before.run, thread=row, repeated=True)
-            after, kept, run = delivered(row, message, expect)
+            after, kept, run = delivered(row, message, expect, graph)
             tx.update_thread(after)
             return _keep(tx, after, kept, run)
 

@@ -9,7 +9,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .errors import ClaimLost, Fenced, InboxChanged, Refused
-from .records import PARKED, RUN_KINDS, Commit, Committed, Expect, Message, RunRecord, RunUpdate, Status, ThreadRecord
+from .records import (
+    PARKED,
+    RUN_KINDS,
+    Commit,
+    Committed,
+    Expect,
+    GraphRecord,
+    Message,
+    RunRecord,
+    RunUpdate,
+    Status,
+    ThreadRecord,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ def check_expectation(row: ThreadRecord, message: Message, expect: Expect) -> No
 
 
 def delivered(
-    row: ThreadRecord, message: Message, expect: Expect | None
+    row: ThreadRecord, message: Message, expect: Expect | None, graph: GraphRecord | None = None
 ) -> tuple[ThreadRecord, Message, RunRecord | None]:
     """The row, the numbered message and the newly allotted run (for an `input`) after a delivery.
 
@@ -78,6 +90,8 @@ def delivered(
     wakes = row.status in PARKED or (row.status.ended and message.kind != "cancel")
     after = replace(
         row,
+        version=graph.version if graph is not None else row.version,
+        graph_key=graph.graph_key if graph is not None else row.graph_key,
         inbox=kept.number,
         runs=runs,
         status=Status.QUEUED if wakes else row.status,

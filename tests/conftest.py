@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from perdure.cluster.endpoint import HeadOptions
+from perdure.cluster.head import stop_head
 
 DESELECTED = pytest.StashKey[int]()
 
@@ -43,3 +48,18 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str:
     if config.getoption("--full"):
         return "full: the long tests run too"
     return f"full: {config.stash.get(DESELECTED, 0)} long tests left out (run them with --full)"
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadOptions]:
+    """One local head for all tests that need a cluster and may share it: `connect(url, head=head)`. Two CPUs whatever the
+    machine has. Each store is a service of its own there, so tests take a store each."""
+    folder = tmp_path_factory.mktemp("perdure-head")
+    before = os.environ.get("PERDURE_HOME")
+    os.environ["PERDURE_HOME"] = str(folder)
+    yield HeadOptions(num_cpus=2, folder=folder)
+    stop_head(folder=folder)
+    if before is None:
+        del os.environ["PERDURE_HOME"]
+    else:
+        os.environ["PERDURE_HOME"] = before

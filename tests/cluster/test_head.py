@@ -20,8 +20,8 @@ from perdure.cluster.endpoint import Build, read_endpoint
 from perdure.cluster.head import Endpoint, HeadError, HeadOptions, ensure_head, running_head, stop_head
 from perdure.cluster.locks import is_locked, locked, try_lock
 from perdure.cluster.paths import HeadPaths, write_private
-from perdure.stores.processes import ProcessId, boot, family, wait_gone
 from perdure.cluster.registration import Registration, busy, clients
+from perdure.stores.processes import ProcessId, boot, family, wait_gone
 
 PRELUDE = """
 import json, os, sys, time

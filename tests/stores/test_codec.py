@@ -55,7 +55,7 @@ from tests.stores.values import (
 
 
 @given(VALUES)
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_round_trip(value: Any) -> None:
     encoding, payload = CODEC.encode(value)
     assert encoding == Encoding.MSGPACK

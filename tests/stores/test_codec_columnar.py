@@ -65,7 +65,7 @@ def test_pandas_scalars(value: Any) -> None:
 
 
 @given(st.lists(st.floats(width=32)), st.sampled_from(["<f4", ">f4", "<f8", "i1", "M8[ms]"]))
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_any_array(items: list[float], dtype: str) -> None:
     array = np.array([0 if dtype[0] in "iM" else item for item in items], dtype)
     assert same_data(array, back(array, BARE))

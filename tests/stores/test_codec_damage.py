@@ -55,7 +55,7 @@ def _shown(value: Any) -> str:
 
 
 @given(st.sampled_from([*Encoding, 9]), st.binary(max_size=200))
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 @example(0, b"\xc7\x00\x01")
 @example(0, b"\x92\x01\xc7\x00\x01")
 @example(0, b"\x92\xc7\x00\x01\xc7\x00\x02")
@@ -83,7 +83,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 def test_well_formed_nonsense(tree: Any) -> None:
     attempt(0, msgpack.packb(tree))
 

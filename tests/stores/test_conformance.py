@@ -187,7 +187,7 @@ def test_ids_that_are_refused(store: CheckpointStore, name: str) -> None:
         lambda: store.commit([commit(1, commit_id=name)]),
         lambda: store.commit([commit(1, token=name)]),
         lambda: store.delete(name),
-        lambda: store.renew(OwnerRecord(owner=name, counter=1, host="h", pid=1, started=1.0)),
+        lambda: store.renew(OwnerRecord(owner=name, counter=1, host="h", pid=1, started=10)),
     ]
     for call in calls:
         with pytest.raises(StoreMisuse):
@@ -492,6 +492,15 @@ def test_a_large_group(store: CheckpointStore) -> None:
     assert all(store.runs(name)[0].status is Status.SUCCEEDED for name in names[:40])
 
 
+def test_a_delivery_may_bring_newer_code(store: CheckpointStore) -> None:
+    owned(store, "t")
+    graph = GraphRecord(graph_key="k2", name="g", version="v2", kind="reference", body=b"m:g")
+    store.deliver("t", message(), ANY)
+    assert store.thread("t").graph_key != "k2"
+    store.deliver("t", message(), ANY, graph=graph)
+    assert (store.thread("t").graph_key, store.thread("t").version) == ("k2", "v2")
+
+
 def test_parking_races_with_delivery(store: CheckpointStore) -> None:
     """Either the message comes first and the thread does not park, or it parks and the message wakes it."""
     for turn in range(20):
@@ -697,7 +706,7 @@ def test_forks_hold_their_origin(store: CheckpointStore) -> None:
 
 
 def test_leases_rise(store: CheckpointStore) -> None:
-    lease = OwnerRecord(owner="o", counter=3, host="h", pid=7, started=1.25, threads=(("t'1", 1), ("🦊", 2)))
+    lease = OwnerRecord(owner="o", counter=3, host="h", pid=7, started=125, threads=(("t'1", 1), ("🦊", 2)))
     store.renew(lease)
     store.renew(lease)
     assert store.owners() == (lease,)
@@ -706,7 +715,7 @@ def test_leases_rise(store: CheckpointStore) -> None:
     higher = replace(lease, counter=4, threads=())
     store.renew(higher)
     assert store.owners() == (higher,)
-    reborn = replace(lease, counter=1, started=2.5)
+    reborn = replace(lease, counter=1, started=25)
     store.renew(reborn)
     store.renew(replace(lease, owner="a"))
     assert store.owners() == (replace(lease, owner="a"), reborn)

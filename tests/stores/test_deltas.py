@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.stores.codec import Codec
@@ -57,12 +57,14 @@ def check(find: Callable[[Any, Any], Delta | None], old: Any, new: Any) -> Delta
 
 
 @given(st.lists(ATOMS), st.lists(ATOMS))
+@settings(deadline=None)
 def test_append(old: list[Any], more: list[Any]) -> None:
     assert (check(append_delta, old, old + more) is not None) == bool(old)
     check(append_delta, old, more)
 
 
 @given(DICTS, DICTS)
+@settings(deadline=None)
 def test_merge(old: dict[Any, Any], new: dict[Any, Any]) -> None:
     check(dict_delta, old, new)
     check(dict_delta, old, {**old, **new})
@@ -70,6 +72,7 @@ def test_merge(old: dict[Any, Any], new: dict[Any, Any]) -> None:
 
 
 @given(st.sets(ATOMS), st.sets(ATOMS))
+@settings(deadline=None)
 def test_union(old: set[Any], new: set[Any]) -> None:
     check(set_delta, old, new)
     check(set_delta, old, old | new)
@@ -77,6 +80,7 @@ def test_union(old: set[Any], new: set[Any]) -> None:
 
 
 @given(st.text(), st.text())
+@settings(deadline=None)
 def test_concat(old: str, new: str) -> None:
     check(concat_delta, old, new)
     assert (check(concat_delta, old, old + new) is not None) == bool(old)
@@ -84,12 +88,14 @@ def test_concat(old: str, new: str) -> None:
 
 
 @given(st.integers(), st.integers())
+@settings(deadline=None)
 def test_count(old: int, new: int) -> None:
     check(count_delta, old, new)
     assert check(count_delta, 2**200 + old, 2**200 + new) is not None
 
 
 @given(MESSAGES, MESSAGES)
+@settings(deadline=None)
 def test_messages(old: list[Any], new: list[Any]) -> None:
     check(messages_delta, old, new)
     kept = [message for message in old if message["text"] != "x"]

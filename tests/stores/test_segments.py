@@ -38,12 +38,13 @@ def sealed(flags: int, size: int, body: bytes, version: int = 1) -> bytes:
 
 
 @given(TEXTS, st.lists(ROWS, max_size=8))
+@settings(deadline=None)
 def test_round_trip(thread_id: str, rows: list[Row]) -> None:
     assert decode_segment(encode_segment(thread_id, rows)) == (thread_id, tuple(rows))
 
 
 @given(TEXTS, st.lists(ROWS, max_size=5))
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_arrow_reads_the_same_rows(thread_id: str, rows: list[Row]) -> None:
     batch = decode_batch(encode_segment(thread_id, rows))
     assert batch.schema.equals(SCHEMA)
@@ -111,6 +112,7 @@ def test_claimed_sizes_are_bounded() -> None:
 
 
 @given(st.binary(max_size=900), st.sampled_from([0, 1]))
+@settings(deadline=None)
 def test_arbitrary_batches_with_a_right_checksum(body: bytes, flags: int) -> None:
     for read in (decode_segment, decode_batch):
         with pytest.raises(StoreError):
@@ -118,7 +120,7 @@ def test_arbitrary_batches_with_a_right_checksum(body: bytes, flags: int) -> Non
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 def test_mutated_batches_with_a_right_checksum(data: st.DataObject) -> None:
     body = bytearray(encode_segment("t", [SMALL._replace(payload=b"p" * 20)]))
     plain = bytearray(pa.decompress(bytes(body[18:]), struct.unpack_from("<Q", body, 10)[0], "zstd", asbytes=True))

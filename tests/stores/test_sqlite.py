@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 
 from perdure.stores.errors import Corrupt, NewerFormat, StoreFull, StoreMisuse, StoreUnavailable
+from perdure.stores.processes import start_time
 from perdure.stores.records import Committed, OwnerRecord, Status
 from perdure.stores.sqlite import SqliteStore
-from perdure.stores.processes import start_time
 from perdure.stores.sqlite_lock import lock_holder
 from perdure.stores.urls import open_store
 from tests.stores import workers
@@ -115,7 +115,7 @@ def test_a_stopped_writer_is_named_and_can_be_killed(sqlite: Backend) -> None:
     store = sqlite.open()
     assert isinstance(store, SqliteStore)
     owned(store)
-    store.renew(OwnerRecord(owner="o", counter=1, host="h", pid=1, started=1.0))
+    store.renew(OwnerRecord(owner="o", counter=1, host="h", pid=1, started=10))
     assert store.lock_holder() is None
     with process(workers.stop_in_transaction, str(store.path)) as (writer, answers):
         pid = answer(answers)

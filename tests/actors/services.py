@@ -1,0 +1,97 @@
+"""Start a service, look at its processes, end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+
+from perdure import Client, HeadOptions, connect
+from perdure.actors.names import NAMESPACE, service_key, store_name, supervisor_name
+from perdure.actors.pool import find_actors
+from perdure.stores.processes import ProcessId, wait_gone
+
+T = TypeVar("T")
+
+
+@contextmanager
+def service(head: HeadOptions, store: Path | str, **options: Any) -> Iterator[Client]:
+    """A connected client of a service of its own; the service ends with the block."""
+    url = store if isinstance(store, str) else f"sqlite:///{store}"
+    client = connect(url, head=head, **options)
+    try:
+        yield client
+    finally:
+        end(client)
+        client.close()
+
+
+def key_of(client: Client) -> str:
+    """What the names of the service's actors have in common."""
+    settings = client._settings
+    return service_key(settings.store_url, settings.session)
+
+
+def end(client: Client) -> None:
+    """End the supervisor, then every actor of the service; returns when their processes are gone."""
+    key = key_of(client)
+    processes = {ProcessId(owner.pid, owner.started) for owner in client.store.owners()} - {ProcessId.own()}
+    _kill(supervisor_name(key))
+    deadline = time.monotonic() + 10
+    while actors := find_actors(key):
+        for actor in actors.values():
+            ray.kill(actor, no_restart=True)
+        assert time.monotonic() < deadline, f"actors do not end: {sorted(actors)}"
+        time.sleep(0.05)
+    for process in processes:
+        process.send(signal.SIGKILL)  # also one that a test has stopped
+    _kill(store_name(key))
+    assert not wait_gone(processes, 10)
+
+
+def _kill(name: str) -> None:
+    try:
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+    except ValueError:
+        return
+
+
+def eventually(look: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
+    """What `look` returns, as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+def owner_pid(client: Client, thread_id: str) -> int:
+    """The process that owns a thread."""
+
+    def look() -> int:
+        owner = client.store.thread(thread_id).owner
+        return next((lease.pid for lease in client.store.owners() if lease.owner == owner), 0)
+
+    return eventually(look, what=f"an owner of {thread_id}")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by SIGSTOP."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def stop(pid: int) -> ProcessId:
+    """Freeze a process; returns when it is."""
+    process = ProcessId.of(pid)
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: is_stopped(pid), what=f"process {pid} to stop")
+    return process

@@ -1,0 +1,94 @@
+"""Nodes that raise, exit or crash: alone in the actor, and as one task of a fan-out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.actors.graphs_menu import graph, lines
+
+from perdure import Client, NodeFailed, Paused, Status, ThreadHandle
+
+
+def start(client: Client, do: str, folder: str) -> ThreadHandle:
+    return client.submit(graph, {"do": do, "folder": folder})
+
+
+def fix(folder: str) -> None:
+    (Path(folder) / "fixed").touch()
+
+
+@pytest.mark.parametrize(("do", "node"), [("raise", "fault"), ("fan-raise", "part")])
+def test_a_node_that_raises_fails_the_run_and_is_retried_alone(
+    client: Client, folder: str, do: str, node: str
+) -> None:
+    thread = start(client, do, folder)
+    with pytest.raises(NodeFailed, match="ValueError: no such luck") as failed:
+        thread.result(timeout=30)
+    error = failed.value
+    assert (error.node, error.thread_id, error.step, error.graph) == (node, thread.thread_id, 1, "menu")
+    assert node in str(error)
+    assert thread.thread_id in str(error)
+    assert 'raise ValueError("no such luck")' in error.trace
+    assert thread.status is Status.FAILED
+    assert thread.reason == "ValueError: no such luck"
+    before = lines(folder)
+    fix(folder)
+    thread.retry()
+    items = thread.result(timeout=30)["items"]
+    ran_again = lines(folder)[len(before) :]
+    if do == "raise":
+        assert items == ["first", "fault", "last"]
+        assert ran_again == ["fault", "last"]
+    else:
+        assert items == ["first", 0, 1, 2, "last"]
+        assert ran_again == ["part 1 raise", "last"]
+    assert thread.info.crashes == 0
+
+
+@pytest.mark.parametrize("how", ["exit", "segfault"])
+def test_a_single_node_that_ends_its_process_is_paused_after_three_deaths(
+    client: Client, folder: str, how: str
+) -> None:
+    thread = start(client, how, folder)
+    with pytest.raises(Paused, match="3 times") as paused:
+        thread.result(timeout=60)
+    assert "'fault'" in paused.value.reason
+    assert thread.status is Status.PAUSED
+    assert thread.info.crashes == 3
+    assert lines(folder) == ["first", "fault", "fault", "fault"]
+    fix(folder)
+    thread.retry()
+    assert thread.result(timeout=30)["items"] == ["first", "fault", "last"]
+    assert lines(folder) == ["first", "fault", "fault", "fault", "fault", "last"]
+    assert thread.info.crashes == 0
+
+
+@pytest.mark.parametrize("how", ["exit", "segfault"])
+def test_a_task_that_ends_its_worker_is_paused_after_three_deaths_and_its_neighbours_count(
+    client: Client, folder: str, how: str
+) -> None:
+    thread = start(client, f"fan-{how}", folder)
+    with pytest.raises(Paused, match="3 times") as paused:
+        thread.result(timeout=60)
+    assert "'part'" in paused.value.reason
+    # The owner itself did not die.
+    assert thread.info.crashes == 0
+    assert thread.info.epoch == 1
+    assert sorted(lines(folder, "part")) == [f"part 0 {how}", *[f"part 1 {how}"] * 3, f"part 2 {how}"]
+    fix(folder)
+    thread.retry()
+    assert thread.result(timeout=30)["items"] == ["first", 0, 1, 2, "last"]
+    assert len(lines(folder, "part")) == 6
+
+
+def test_a_retry_before_the_cause_is_gone_pauses_again(client: Client, folder: str) -> None:
+    thread = start(client, "exit", folder)
+    for deaths in (3, 6):
+        with pytest.raises(Paused, match="'fault'"):
+            thread.result(timeout=60)
+        assert lines(folder, "fault") == ["fault"] * deaths
+        if deaths == 3:
+            thread.retry()
+    thread.cancel("it is hopeless")
+    assert thread.status is Status.CANCELLED or thread.info.inbox

@@ -1,0 +1,226 @@
+"""Steer threads that run: cancel, pause, update, further inputs, fork, delete."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.actors.conftest import Serve
+from tests.actors.graphs_menu import graph, lines, pid_of
+from tests.actors.services import eventually
+
+from perdure import (
+    Cancelled,
+    Client,
+    Interrupted,
+    NotInterrupted,
+    Paused,
+    Refused,
+    Status,
+    ThreadBusy,
+    ThreadExists,
+    ThreadHandle,
+    ThreadReferenced,
+    UnknownThread,
+)
+from perdure.stores.processes import ProcessId
+
+
+def start(client: Client, do: str, folder: str, **more: object) -> ThreadHandle:
+    return client.submit(graph, {"do": do, "folder": folder, **more})
+
+
+def seen(folder: str, text: str) -> None:
+    eventually(lambda: text in lines(folder), what=f"{text!r} in the log")
+
+
+# -- cancel ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("do", "sign"), [("spin", "spin"), ("await_long", "await"), ("fan-wait", "part 1 wait")])
+def test_cancel_stops_a_node_at_once(client: Client, folder: str, do: str, sign: str) -> None:
+    thread = start(client, do, folder)
+    seen(folder, sign)
+    began = time.monotonic()
+    thread.cancel("enough")
+    with pytest.raises(Cancelled, match="enough"):
+        thread.result(timeout=15)
+    assert time.monotonic() - began < 3
+    assert thread.status is Status.CANCELLED
+    assert thread.reason == "enough"
+    assert thread.info.epoch == 1
+    assert "last" not in lines(folder)
+    # The node itself is over, not only its thread.
+    if do == "fan-wait":
+        workers = [ProcessId.of(pid_of(folder, f"part {i} wait")) for i in range(2)]
+        eventually(lambda: not any(worker.alive for worker in workers), what="the end of the workers")
+    if do == "await_long":
+        seen(folder, "await-cancelled")
+    with pytest.raises(Refused):
+        thread.cancel()
+
+
+def test_a_node_that_sleeps_in_c_loses_its_process_after_the_grace(serve: Serve, folder: str) -> None:
+    client = serve(cancel_grace=timedelta(seconds=1))
+    thread = start(client, "doze", folder)
+    seen(folder, "doze")
+    owner = ProcessId.of(pid_of(folder, "doze"))
+    began = time.monotonic()
+    thread.cancel()
+    with pytest.raises(Cancelled):
+        thread.result(timeout=20)
+    assert 0.9 < time.monotonic() - began < 6
+    assert not owner.alive
+    assert lines(folder, "doze") == ["doze"]
+    # Losing the process was wanted: it is nobody's crash.
+    assert thread.status is Status.CANCELLED
+
+
+def test_cancel_of_what_waits_ends_it_without_running_a_node(client: Client, folder: str) -> None:
+    thread = start(client, "ask", folder)
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    thread.cancel("nobody answered")
+    with pytest.raises(Cancelled, match="nobody answered"):
+        thread.result(timeout=20)
+    assert lines(folder) == ["first", "ask"]
+    with pytest.raises(NotInterrupted):
+        thread.resume("too late")
+
+
+# -- pause, update ---------------------------------------------------------------------------------------------------
+
+
+def test_pause_stops_between_two_steps_and_resume_goes_on(client: Client, folder: str) -> None:
+    thread = start(client, "count", folder, until=150)
+    seen(folder, "count 5")
+    thread.pause("let me look")
+    with pytest.raises(Paused, match="let me look"):
+        thread.result(timeout=20)
+    assert thread.reason == "let me look"
+    stopped = len(lines(folder, "count"))
+    assert stopped < 150
+    time.sleep(0.3)
+    assert len(lines(folder, "count")) == stopped
+    state = thread.get_state()
+    assert state.values["n"] == stopped
+    assert state.next == ("count",)
+    thread.resume()
+    assert thread.result(timeout=30)["n"] == 150
+    assert lines(folder, "count") == [f"count {i}" for i in range(1, 151)]
+
+
+def test_update_state_on_a_running_thread_is_applied_between_two_steps(client: Client, folder: str) -> None:
+    thread = start(client, "count", folder, until=2000)
+    seen(folder, "count 5")
+    checkpoint = thread.update_state({"n": 1990, "items": ["from outside"]})
+    values = thread.result(timeout=30)
+    assert values["n"] == 2000
+    assert values["items"] == ["first", "from outside", "last"]
+    at = thread.get_state(checkpoint)
+    assert at.values["n"] == 1990
+    assert at.metadata["source"] == "update"
+
+
+def test_update_state_of_a_parked_thread_and_from_an_older_checkpoint(client: Client, folder: str) -> None:
+    thread = start(client, "ask", folder)
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    thread.update_state({"items": ["added"]})
+    assert thread.status is Status.INTERRUPTED
+    assert thread.get_state().values["items"] == ["first", "added"]
+    thread.resume("yes")
+    assert thread.result(timeout=20)["items"] == ["first", "added", "yes", "last"]
+    older = [state for state in thread.get_state_history() if state.next == ("ask",)][-1]
+    thread.update_state({"items": ["another way"]}, checkpoint=older.checkpoint_id)
+    assert thread.get_state().values["items"] == ["first", "another way"]
+
+
+# -- further inputs --------------------------------------------------------------------------------------------------
+
+
+def test_an_input_for_a_busy_thread_is_queued_refused_or_takes_over(client: Client, folder: str) -> None:
+    first = start(client, "count", folder, until=120)
+    again = {"thread_id": first.thread_id, "if_exists": "continue"}
+    queued = client.submit(graph, {"do": "last", "folder": folder}, **again)
+    assert (first.run, queued.run) == (1, 2)
+    with pytest.raises(ThreadBusy, match=first.thread_id):
+        client.submit(graph, {"do": "last", "folder": folder}, if_busy="reject", **again)
+    assert first.result(timeout=30)["n"] == 120
+    assert queued.result(timeout=30)["items"] == ["first", "last", "first", "last"]
+    third = client.submit(graph, {"do": "count", "folder": folder, "n": 0, "until": 2000}, **again)
+    eventually(lambda: lines(folder).count("count 5") == 2)
+    taking_over = client.submit(graph, {"do": "last", "folder": folder}, if_busy="interrupt", **again)
+    assert taking_over.result(timeout=30)["items"][-1] == "last"
+    with pytest.raises(Cancelled, match="replaced"):
+        third.result(timeout=5)
+    # A handle belongs to its run, whatever ran since.
+    assert first.result(timeout=5)["n"] == 120
+
+
+def test_the_same_thread_id_twice(client: Client, folder: str) -> None:
+    thread = start(client, "ask", folder)
+    name = thread.thread_id
+    with pytest.raises(ThreadExists, match=name):
+        client.submit(graph, {"do": "ask", "folder": folder}, thread_id=name)
+    attached = client.submit(graph, {"do": "ask", "folder": folder}, thread_id=name, if_exists="attach")
+    assert (attached.thread_id, attached.run) == (name, 1)
+    with pytest.raises(Interrupted):
+        attached.result(timeout=20)
+    assert lines(folder) == ["first", "ask"]
+    attached.resume("yes")
+    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    again = client.submit(graph, {"do": "last", "folder": folder}, thread_id=name, if_exists="restart")
+    assert again.run == 1
+    assert again.result(timeout=20)["items"] == ["first", "last"]
+
+
+def test_restart_of_a_running_thread_is_refused(client: Client, folder: str) -> None:
+    thread = start(client, "spin", folder)
+    seen(folder, "spin")
+    with pytest.raises(ThreadBusy, match="cancel it"):
+        client.submit(graph, {"do": "last", "folder": folder}, thread_id=thread.thread_id, if_exists="restart")
+    with pytest.raises(Refused):
+        client.delete(thread.thread_id)
+    (Path(folder) / "fixed").touch()
+    assert thread.result(timeout=20)["items"] == ["first", "spun", "last"]
+
+
+# -- forks and deletion ----------------------------------------------------------------------------------------------
+
+
+def test_a_fork_goes_its_own_way_and_keeps_its_origin_from_being_deleted(client: Client, folder: str) -> None:
+    thread = start(client, "ask", folder)
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    asking = thread.get_state().checkpoint_id
+    thread.resume("yes")
+    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    fork = thread.fork(asking, update={"items": ["forked"]}, thread_id=f"{thread.thread_id}-fork")
+    with pytest.raises(Interrupted):
+        fork.result(timeout=20)
+    fork.resume("no")
+    assert fork.result(timeout=20)["items"] == ["first", "forked", "no", "last"]
+    assert thread.get_state().values["items"] == ["first", "yes", "last"]
+    assert [state.values.get("items") for state in fork.get_state_history()][-1] in ([], None)
+    with pytest.raises(ThreadReferenced, match=fork.thread_id):
+        client.delete(thread.thread_id)
+    client.delete(fork.thread_id)
+    client.delete(thread.thread_id)
+    for gone in (thread, fork):
+        with pytest.raises(UnknownThread):
+            _ = gone.status
+
+
+def test_parallel_interrupts_are_answered_one_at_a_time(client: Client, folder: str) -> None:
+    thread = start(client, "fan-ask", folder)
+    with pytest.raises(Interrupted) as stopped:
+        thread.result(timeout=30)
+    questions = {one.value["part"]: one.id for one in stopped.value.interrupts}
+    assert sorted(questions) == [0, 1, 2]
+    thread.resume("b", interrupt_id=questions[1])
+    eventually(lambda: thread.status is Status.INTERRUPTED and len(thread.interrupts) == 2)
+    thread.resume({questions[0]: "a", questions[2]: "c"})
+    assert thread.result(timeout=30)["items"] == ["first", "0:a", "1:b", "2:c", "last"]
