@@ -23,7 +23,7 @@ from .transitions import highest_run
 Cells = tuple[Any, ...]
 
 THREAD_CELLS = 23
-CHANGING_CELLS = 14
+CHANGING_CELLS = 17
 """The first of a thread's cells: those that change (`update_thread`)."""
 
 

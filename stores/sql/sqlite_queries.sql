@@ -39,7 +39,7 @@ INSERT INTO threads (
 
 -- name: update_thread
 UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, status = ?7, reason = ?8, run = ?9,
-    runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14
+    runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14, graph = ?15, version = ?16, graph_key = ?17
 WHERE thread_id = ?1
 
 -- name: forks

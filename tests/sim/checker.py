@@ -176,7 +176,6 @@ class _History:
     def _at_rest(self) -> None:
         row = self._row
         require(not row.status.runnable, "V5", f"{row} is left to be run")
-        require(not row.owner and not row.token, "V5", f"{row} rests and has an owner")
         require(row.status is not Status.PAUSED or row.reason, "V5", f"{row} is paused without a reason")
         require(row.status is not Status.INTERRUPTED or row.waits or self._control(row.head).next, "V5", f"{row} waits for nothing")
         for run in self._world.memory.runs(self._thread_id):

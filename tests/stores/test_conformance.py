@@ -495,9 +495,9 @@ def test_a_large_group(store: CheckpointStore) -> None:
 def test_a_delivery_may_bring_newer_code(store: CheckpointStore) -> None:
     owned(store, "t")
     graph = GraphRecord(graph_key="k2", name="g", version="v2", kind="reference", body=b"m:g")
-    store.deliver("t", message(), ANY)
+    store.deliver("t", message("m1"), ANY)
     assert store.thread("t").graph_key != "k2"
-    store.deliver("t", message(), ANY, graph=graph)
+    store.deliver("t", message("m2"), ANY, graph=graph)
     assert (store.thread("t").graph_key, store.thread("t").version) == ("k2", "v2")
 
 

@@ -1,0 +1,1 @@
+"""What perdure costs, and how fast it comes back: `python -m benchmarks`."""

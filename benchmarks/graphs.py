@@ -1,0 +1,37 @@
+"""The benchmarks' graphs in perdure. `finish` is marked `effects=True`, which holds it back until all steps before it are
+durable: its clock is the time of the last durable commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure import END, START, CompiledGraph, Send, StateGraph
+
+from .workloads import Appends, Fan, Steps, append, finish, more, spread, tasks_of, tick, work
+
+
+def _loop(state: Any, name: str, node: Any) -> CompiledGraph:
+    builder = StateGraph(state)
+    builder.add_node(name, node)
+    builder.add_node("finish", finish, effects=True)
+    builder.add_edge(START, name)
+    builder.add_conditional_edges(name, lambda values: name if more(values) else "finish", [name, "finish"])
+    builder.add_edge("finish", END)
+    return builder.compile(name=name)
+
+
+def _fan() -> CompiledGraph:
+    builder = StateGraph(Fan)
+    builder.add_node("spread", spread)
+    builder.add_node("work", work)
+    builder.add_node("finish", finish, effects=True)
+    builder.add_edge(START, "spread")
+    builder.add_conditional_edges("spread", lambda state: [Send("work", task) for task in tasks_of(state)], ["work"])
+    builder.add_edge("work", "finish")
+    builder.add_edge("finish", END)
+    return builder.compile(name="fan")
+
+
+steps = _loop(Steps, "tick", tick)
+appends = _loop(Appends, "append", append)
+fan = _fan()
