@@ -161,9 +161,9 @@ class RayExecutor(InlineExecutor):
             self._groups.pop(id(group), None)
             error = done.exception()
             outcomes = done.result() if error is None else self._lost(group.tasks, error)
-            for outcome in outcomes:
-                if isinstance(outcome, Done):
-                    self._times.learn(outcome.path.partition("#")[0], outcome.seconds)
+            times = [outcome.seconds for outcome in outcomes if isinstance(outcome, Done)]
+            if times:
+                self._times.learn(group.tasks[0].node, sum(times) / len(times))
             self._fill()
             ended = self._ended
         for outcome in outcomes:

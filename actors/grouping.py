@@ -15,7 +15,7 @@ class NodeTimes:
         self._means: dict[str, float] = {}
 
     def learn(self, node: str, seconds: float) -> None:
-        """Note how long one task took."""
+        """Note how long a task took; for a group, its tasks on average: single ones differ too much to be trusted."""
         mean = self._means.get(node)
         self._means[node] = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
 

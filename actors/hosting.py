@@ -29,7 +29,8 @@ class Outcome:
 
     thread_id: str
     status: str
-    """The status it was given up with; `fenced` if it was taken away, `error` if its owner could not go on."""
+    """The status it was given up with; `fenced` if it was taken away, `unavailable` if the store was away while it was
+    restored, `error` if its owner could not go on."""
     detail: str = ""
 
 
@@ -60,6 +61,7 @@ class HostedThread:
         self._limits = limits
         self._done = done
         self._driver: Driver | None = None
+        self._poked = False
         self._thread = threading.Thread(target=self._serve, name=f"perdure-thread-{record.thread_id}", daemon=True)
 
     @property
@@ -74,10 +76,11 @@ class HostedThread:
     def poke(self, grace: timedelta) -> None:
         """There may be mail. A cancel is carried out at once: a node that runs inline is told to stop, and loses this
         process if it has not stopped within `grace`."""
+        # Noted before it is looked for: `_drive` does the reverse, so that one of the two sees the other.
+        self._poked = True
         if self._driver is not None:
             self._driver.post(Poke())
-        if self._executor.in_node and self._cancel_waits():
-            self._executor.stop()
+        if self._cancel_waits() and self._executor.stop_node():
             threading.Thread(target=self._insist, args=(grace,), name="perdure-cancel", daemon=True).start()
 
     def wake(self) -> None:
@@ -101,6 +104,9 @@ class HostedThread:
             self.outcome = self._drive()
         except Fenced as fenced:
             self.outcome = Outcome(self.thread_id, "fenced", str(fenced))
+        except StoreUnavailable as error:
+            # While it was restored: the thread is not to blame, and some owner tries again.
+            self.outcome = Outcome(self.thread_id, "unavailable", str(error))
         except BaseException as error:
             self.outcome = Outcome(self.thread_id, "error", f"{type(error).__name__}: {error}")
         finally:
@@ -115,5 +121,7 @@ class HostedThread:
         driver = Driver(loop, self._writer)
         loop.attach(self._writer.lane(self.thread_id, self.record.epoch, self.record.token, driver.post), driver.post)
         self._driver = driver
+        if self._poked:
+            driver.post(Poke())
         settled = driver.run()
         return Outcome(self.thread_id, settled.status.value)

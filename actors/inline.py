@@ -48,6 +48,7 @@ class InlineExecutor:
         self._inside = threading.Lock()
         self._thread = 0
         self._raised = False
+        self._unwanted = False
 
     @property
     def in_node(self) -> bool:
@@ -58,6 +59,9 @@ class InlineExecutor:
         """Run one task on this thread."""
         try:
             with self._inside:
+                if self._unwanted:
+                    self._unwanted = False
+                    return _stopped(task)
                 self._thread = threading.get_ident()
             outcome = execute(step, task, self._portal)
             self._leave()
@@ -65,7 +69,7 @@ class InlineExecutor:
         except NodeCancelled:
             # Raised into this thread, but delivered only after the node had returned.
             self._leave()
-            return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
+            return _stopped(task)
 
     def route(self, step: Step, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
         """Ask conditional edges, on this thread."""
@@ -82,6 +86,18 @@ class InlineExecutor:
                 self._raised = True
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(NodeCancelled))
 
+    def stop_node(self) -> bool:
+        """Stop the node that runs; if none does, the next one does not start, since it may be about to. Whether one ran.
+
+        A node that was kept from starting for nothing is simply started again.
+        """
+        with self._inside:
+            running = bool(self._thread)
+            self._unwanted = not running
+        if running:
+            InlineExecutor.stop(self)
+        return running
+
     def _leave(self) -> None:
         with self._inside:
             thread, self._thread = self._thread, 0
@@ -94,3 +110,7 @@ class InlineExecutor:
         if self._stoppable is None:
             self._stoppable = _StoppablePortal(self._make_portal())
         return self._stoppable
+
+
+def _stopped(task: Task) -> Failed:
+    return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)

@@ -39,10 +39,13 @@ class LeaseKeeper:
     def start(self, opened: Callable[[], None]) -> None:
         """Write the first lease and begin renewing; `opened` is called whenever the gate opens again.
 
-        Raises `StoreError` if the first cannot be written.
+        While the first cannot be written, the gate is closed.
         """
         self._opened = opened
-        self._renew()
+        try:
+            self._renew()
+        except StoreError:
+            self.gate.open = False
         self._thread.start()
 
     def stop(self) -> None:

@@ -5,7 +5,8 @@ The supervisor tells it what happened and carries out what `plan` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeAlias
@@ -116,41 +117,42 @@ class Roster:
         """The actor that hosts a thread."""
         return next((member for member in self.members.values() if thread_id in member.threads), None)
 
-    def plan(self, waiting: Iterable[Waiting], now: float) -> list[Decision]:
-        """What to do now: threads that wait get idle actors in order; what is missing is started, what is idle ended."""
+    def plan(self, waiting: Collection[Waiting], now: float) -> list[Decision]:
+        """What to do now. Threads get idle actors in order, those that lost theirs in a crash first; what is missing is
+        started, what has been idle for long is ended.
+
+        No thread waits for another graph's sake: where the pool is full, the first in the queue that finds no actor of
+        its graph has an idle one of another graph ended, whatever waits behind it.
+        """
         decisions: list[Decision] = []
         idle = [member for member in self.members.values() if member.phase is Phase.IDLE]
-        starting: dict[str, int] = {}
-        for member in self.members.values():
-            if member.phase is Phase.STARTING:
-                starting[member.graph_key] = starting.get(member.graph_key, 0) + 1
+        coming = Counter(member.graph_key for member in self.members.values() if member.phase is Phase.STARTING)
+        leaving = sum(member.phase is Phase.LEAVING for member in self.members.values())
+        active = {member.graph_key for member in self.members.values() if member.phase is Phase.BUSY}
         room = self._max - len(self.members)
-        wanted: dict[str, int] = {}
-        for thread in waiting:
-            ready = next((member for member in idle if member.graph_key == thread.graph_key), None)
+        for thread in (*(one for one in waiting if one.crashed), *(one for one in waiting if not one.crashed)):
+            key = thread.graph_key
+            active.add(key)
+            ready = next((member for member in idle if member.graph_key == key), None)
             if ready is not None:
                 idle.remove(ready)
                 decisions.append(Dispatch(ready.name, thread))
-            else:
-                wanted[thread.graph_key] = wanted.get(thread.graph_key, 0) + 1
-        active = {member.graph_key for member in self.members.values() if member.phase is Phase.BUSY} | wanted.keys()
-        active |= {decision.thread.graph_key for decision in decisions if isinstance(decision, Dispatch)}
-        for graph_key in wanted:
-            missing = wanted[graph_key] - starting.get(graph_key, 0)
-            for _ in range(missing):
-                if room <= 0 and (spare := next((member for member in idle if member.graph_key not in wanted), None)):
-                    idle.remove(spare)
-                    decisions.append(Retire(spare.name))
-                elif room > 0:
-                    room -= 1
-                    starting[graph_key] = starting.get(graph_key, 0) + 1
-                    decisions.append(Start(graph_key))
-        for graph_key in sorted(active):
-            ready_count = sum(member.graph_key == graph_key for member in idle)
-            coming = starting.get(graph_key, 0) - wanted.get(graph_key, 0)
-            for _ in range(max(0, min(self._spares - ready_count - max(coming, 0), room))):
+            elif coming[key] > 0:
+                coming[key] -= 1
+            elif room > 0:
                 room -= 1
-                decisions.append(Start(graph_key))
+                decisions.append(Start(key))
+            elif leaving > 0:
+                leaving -= 1
+            elif idle:
+                decisions.append(Retire(_least_wanted(idle, waiting).name))
+            elif not coming.total():
+                break
+        for key in sorted(active):
+            ready_count = sum(member.graph_key == key for member in idle)
+            for _ in range(min(self._spares - ready_count - coming[key], room)):
+                room -= 1
+                decisions.append(Start(key))
         decisions.extend(self._superfluous(idle, active, now))
         return decisions
 
@@ -163,3 +165,11 @@ class Roster:
             if not spare and now - member.since > self._idle:
                 retired.append(Retire(member.name))
         return retired
+
+
+def _least_wanted(idle: list[Member], waiting: Collection[Waiting]) -> Member:
+    """Take out of `idle` the actor that can best be spared: of a graph that nothing waits for, longest without work."""
+    wanted = {thread.graph_key for thread in waiting}
+    spare = min(idle, key=lambda member: (member.graph_key in wanted, member.since))
+    idle.remove(spare)
+    return spare

@@ -106,5 +106,5 @@ class Sentry:
             return
         for lease in await asyncio.to_thread(self._store.owners):
             if lease.pid == holder.pid and lease.owner != self._own.owner:
-                reap(lease)
                 self._holder = None
+                await self._expired(lease)

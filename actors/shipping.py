@@ -1,7 +1,8 @@
 """Ship a graph to where it runs: by reference to a module, or by value where there is no module to refer to.
 
 A graph by value is code: it is pickled with cloudpickle, signed with a key that is not in the store, and loaded only in
-actors, after its signature was checked.
+actors, after its signature was checked. A reference that brings an import path along leads to code as well, and is
+signed for the same reason: who can write to the store must not be able to choose what actors run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import hmac
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -26,33 +28,39 @@ PICKLE = "pickle"
 def ship(graph: CompiledGraph, *, signing_key: bytes, local: bool) -> GraphRecord:
     """The record by which the service loads `graph`.
 
-    `local` says that the cluster is this machine: then the import path that the graph's module needs goes along. Without
-    a `signing_key` only references are shipped. Raises `GraphNotShippable`.
+    `local` says that the cluster is this machine: then the import path that the graph's module needs goes along.
+    Without a `signing_key` only references are shipped. Raises `GraphNotShippable`.
     """
     found = _reference(graph)
     if found is not None:
         module, attribute = found
-        paths = (_root_of(module),) if local else ()
+        root = _root_of(module) if local else ""
         body = f"{module.__name__}:{attribute}".encode()
-        return _record(graph, REFERENCE, body, paths=tuple(path for path in paths if path), code=_code_of(graph, module))
+        return _record(graph, REFERENCE, body, signing_key, paths=(root,) if root else (), code=_code_of(graph, module))
     if not signing_key:
         raise GraphNotShippable(
-            f"graph {graph.name!r} is no attribute of an importable module, so this cluster could only get it by value, "
-            "which is off here; put it into a module that the cluster can import"
+            f"graph {graph.name!r} is no attribute of an importable module, so this cluster could only get it by "
+            "value, which is off here; put it into a module that the cluster can import"
         )
     try:
         body = cloudpickle.dumps(graph)
     except Exception as error:
-        raise GraphNotShippable(f"graph {graph.name!r} cannot be shipped by value: {type(error).__name__}: {error}") from error
-    return _record(graph, PICKLE, body, signature=_sign(signing_key, body))
+        why = f"{type(error).__name__}: {error}"
+        raise GraphNotShippable(f"graph {graph.name!r} cannot be shipped by value: {why}") from error
+    return _record(graph, PICKLE, body, signing_key)
 
 
 def load(record: GraphRecord, *, signing_key: bytes) -> CompiledGraph:
     """The graph that a record describes. Raises `GraphLoadError`."""
+    if record.kind not in (REFERENCE, PICKLE):
+        raise GraphLoadError(record.name, f"it was shipped as {record.kind!r}, which this version does not know")
+    trusted = bool(signing_key) and hmac.compare_digest(_sign(signing_key, record), record.signature)
+    if not trusted and (record.kind == PICKLE or record.paths):
+        raise GraphLoadError(
+            record.name, "its signature is not of this cluster's key; submit the graph again from a trusted client"
+        )
     if record.kind == REFERENCE:
         return _import(record)
-    if not signing_key or not hmac.compare_digest(_sign(signing_key, record.body), record.signature):
-        raise GraphLoadError(record.name, "its signature is not of this cluster's key; submit the graph again from a trusted client")
     try:
         graph = cloudpickle.loads(record.body)
     except Exception as error:
@@ -61,19 +69,20 @@ def load(record: GraphRecord, *, signing_key: bytes) -> CompiledGraph:
 
 
 def _record(
-    graph: CompiledGraph, kind: str, body: bytes, *, signature: bytes = b"", paths: tuple[str, ...] = (), code: str = ""
+    graph: CompiledGraph, kind: str, body: bytes, signing_key: bytes, *, paths: tuple[str, ...] = (), code: str = ""
 ) -> GraphRecord:
     facts = "\n".join((graph.name, graph.version, kind, code, *paths)).encode()
     key = hashlib.blake2b(facts + b"\n" + body, digest_size=12).hexdigest()
-    return GraphRecord(
-        graph_key=key, name=graph.name, version=graph.version, kind=kind, body=body, signature=signature, paths=paths
-    )
+    record = GraphRecord(graph_key=key, name=graph.name, version=graph.version, kind=kind, body=body, paths=paths)
+    return replace(record, signature=_sign(signing_key, record)) if signing_key else record
 
 
 def _reference(graph: CompiledGraph) -> tuple[ModuleType, str] | None:
     """The module and attribute that hold the graph, if another process can import them."""
-    modules = [module for name, module in list(sys.modules.items()) if name != "__main__" and isinstance(module, ModuleType)]
-    # Modules that a graph's own nodes come from are looked at first; the rest only holds a graph that was passed around.
+    # Every process has a main module of its own, which multiprocessing also knows by another name.
+    known = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    modules = [module for module in known if module.__name__ not in ("__main__", "__mp_main__")]
+    # Modules that a graph's own nodes come from are looked at first; the rest only holds one that was passed around.
     homes = {getattr(node.func, "__module__", "") for node in graph.topology.nodes.values()}
     modules.sort(key=lambda module: module.__name__ not in homes)
     for module in modules:
@@ -113,9 +122,8 @@ def _import(record: GraphRecord) -> CompiledGraph:
     try:
         graph = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:
-        raise GraphLoadError(
-            record.name, f"{reference}: {type(error).__name__}: {error}; is its package installed on the cluster's nodes?"
-        ) from error
+        why = f"{reference}: {type(error).__name__}: {error}"
+        raise GraphLoadError(record.name, f"{why}; is its package installed on the cluster's nodes?") from error
     return _checked(record, graph)
 
 
@@ -125,8 +133,9 @@ def _checked(record: GraphRecord, graph: object) -> CompiledGraph:
     return graph
 
 
-def _sign(key: bytes, body: bytes) -> bytes:
-    return hmac.new(key, body, hashlib.sha256).digest()
+def _sign(key: bytes, record: GraphRecord) -> bytes:
+    signed = (record.kind, record.name, record.version, record.body, record.paths)
+    return hmac.new(key, repr(signed).encode(), hashlib.sha256).digest()
 
 
 class GraphCache:

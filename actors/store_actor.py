@@ -2,99 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from ..stores.base import CheckpointStore
+from ..stores.base import CheckpointStore, CommitResult
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.memory import MemoryStore
+from ..stores.records import (
+    Commit,
+    Delivery,
+    Expect,
+    GraphRecord,
+    Message,
+    OwnerRecord,
+    RunRecord,
+    Segment,
+    ThreadFilter,
+    ThreadPage,
+    ThreadRecord,
+)
 from ..stores.urls import open_store
 from .names import NAMESPACE, service_key, store_name
 from .settings import ServiceSettings
 
 MEMORY_URL = "memory://"
-
-_CALLS = (
-    "create",
-    "thread",
-    "threads",
-    "runs",
-    "delete",
-    "claim",
-    "commit",
-    "renew",
-    "owners",
-    "forget",
-    "deliver",
-    "messages",
-    "segments",
-    "put_graph",
-    "graph",
-)
+ANSWER_SECONDS = 30.0
+"""How long a call may take. It is memory: one that takes longer is that of a frozen actor, and may be repeated."""
 
 
-class StoreActor:
-    """Holds a `MemoryStore` for one cluster session. What it holds is gone when it dies, as with any memory."""
-
-    def __init__(self) -> None:
-        self._store = MemoryStore()
-
-    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Carry out one call of the store."""
-        if name not in _CALLS:
-            raise AttributeError(name)
-        return getattr(self._store, name)(*args, **kwargs)
+class StoreActor(MemoryStore):
+    """Holds the threads of one cluster session. What it holds is gone when it dies, as with any memory."""
 
 
-StoreActorClass = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=16)(StoreActor)
-
-
-def _forward(name: str) -> Callable[..., Any]:
-    def call(self: ActorStore, *args: Any, **kwargs: Any) -> Any:
-        return self.ask(name, args, kwargs)
-
-    call.__name__ = name
-    call.__doc__ = getattr(CheckpointStore, name).__doc__
-    return call
+StoreActorClass = ray.remote(StoreActor)
+STORE_OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 16, "lifetime": "detached", "get_if_exists": True}
 
 
 class ActorStore(CheckpointStore):
-    """The client side: every call goes to the actor."""
+    """The client side: every call goes to the actor. Raises what the store there raises, and `StoreUnavailable` if the
+    actor does not answer."""
 
     url = MEMORY_URL
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._actor: Any = _store_actor(name)
 
-    def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One call. Raises what the store raises; `StoreUnavailable` if the actor does not answer."""
-        try:
-            return ray.get(self._actor.call.remote(name, args, kwargs))
-        except RayTaskError as error:
-            if isinstance(error.cause, StoreError):
-                raise error.cause from None
-            raise
-        except RayActorError as error:
-            raise StoreUnavailable(f"the actor that holds the memory store does not answer: {error}") from error
+    def create(self, thread: ThreadRecord, message: Message | None = None) -> Delivery:
+        delivery: Delivery = self._ask("create", thread, message)
+        return delivery
+
+    def thread(self, thread_id: str) -> ThreadRecord:
+        record: ThreadRecord = self._ask("thread", thread_id)
+        return record
+
+    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
+        page: ThreadPage = self._ask("threads", where, limit=limit, cursor=cursor)
+        return page
+
+    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
+        runs: tuple[RunRecord, ...] = self._ask("runs", thread_id)
+        return runs
+
+    def delete(self, thread_id: str) -> None:
+        self._ask("delete", thread_id)
+
+    def claim(
+        self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0
+    ) -> ThreadRecord:
+        record: ThreadRecord = self._ask(
+            "claim", thread_id, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at
+        )
+        return record
+
+    def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        results: list[CommitResult] = self._ask("commit", commits)
+        return results
+
+    def renew(self, lease: OwnerRecord) -> None:
+        self._ask("renew", lease)
+
+    def owners(self) -> tuple[OwnerRecord, ...]:
+        leases: tuple[OwnerRecord, ...] = self._ask("owners")
+        return leases
+
+    def forget(self, owner: str) -> None:
+        self._ask("forget", owner)
+
+    def deliver(
+        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
+    ) -> Delivery:
+        delivery: Delivery = self._ask("deliver", thread_id, message, expect, graph=graph)
+        return delivery
+
+    def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
+        found: tuple[Message, ...] = self._ask("messages", thread_id, unread=unread)
+        return found
+
+    def segments(
+        self, thread_id: str, *, first: int = 1, last: int | None = None, limit: int | None = None
+    ) -> list[Segment]:
+        found: list[Segment] = self._ask("segments", thread_id, first=first, last=last, limit=limit)
+        return found
+
+    def put_graph(self, graph: GraphRecord) -> None:
+        self._ask("put_graph", graph)
+
+    def graph(self, graph_key: str) -> GraphRecord:
+        record: GraphRecord = self._ask("graph", graph_key)
+        return record
 
     def close(self) -> None:
         """Nothing to release; the actor goes on."""
 
+    def _ask(self, call: str, *args: Any, **named: Any) -> Any:
+        self._actor = self._actor or _store_actor(self._name)
+        try:
+            return ray.get(getattr(self._actor, call).remote(*args, **named), timeout=ANSWER_SECONDS)
+        except RayTaskError as error:
+            if isinstance(error.cause, StoreError):
+                raise error.cause from None
+            raise
+        except (RayActorError, GetTimeoutError) as error:
+            # Looked up anew next time: where it has died, all of the service go on with its successor, which is empty.
+            self._actor = None
+            raise StoreUnavailable(f"the actor that holds the memory store does not answer: {error}") from error
 
-for _name in _CALLS:
-    setattr(ActorStore, _name, _forward(_name))
-ActorStore.__abstractmethods__ = frozenset()
+
+def _store_actor(name: str) -> Any:
+    return StoreActorClass.options(name=name, namespace=NAMESPACE, **STORE_OPTIONS).remote()
 
 
 def open_service_store(settings: ServiceSettings) -> CheckpointStore:
     """The store of a service, as every process of it opens it."""
     if settings.store_url != MEMORY_URL:
         return open_store(settings.store_url, **settings.store_options)
-    key = service_key(settings.store_url, settings.session)
-    actor = StoreActorClass.options(
-        name=store_name(key), namespace=NAMESPACE, lifetime="detached", get_if_exists=True
-    ).remote()
-    return ActorStore(actor)
+    return ActorStore(store_name(service_key(settings.store_url, settings.session)))

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ from ray.exceptions import RayActorError
 
 from ..runtime.clock import SystemClock
 from ..runtime.drive import store_backoff
-from ..stores.errors import ClaimLost, StoreError, UnknownThread
+from ..stores.errors import ClaimLost, StoreError, StoreMisuse, UnknownThread
+from ..stores.processes import ProcessId
 from ..stores.records import SERVICE, GraphRecord, OwnerRecord, Status, ThreadFilter, ThreadRecord
-from .errors import GraphLoadError
+from .errors import GraphLoadError, ServiceError
 from .hosting import Outcome
 from .names import owner_prefix, service_key, supervisor_name
 from .parking import park
 from .pool import answer, find_actors, new_name, start_actor
 from .roster import Dispatch, Phase, Retire, Roster, Waiting
-from .sentry import Sentry, reap
+from .sentry import Sentry, reap, this_host
 from .settings import ServiceSettings
 from .store_actor import open_service_store
 from .thread_actor import ActorInfo
@@ -37,6 +39,11 @@ LOGGER = logging.getLogger("perdure.supervisor")
 RUNNABLE = ThreadFilter(statuses=frozenset({Status.QUEUED, Status.RUNNING}), driver=SERVICE)
 HELLO_TIMEOUT = 5.0
 """Seconds that a found actor may take to answer before it counts as silent."""
+STORE_CALLS = 64
+"""Calls of the store that may be under way at once."""
+AFTER_RECOVERY = 0.25
+"""Seconds by which everything that can wait is put off where a thread may just be recovering: a new process would take
+the processor from it, and a write the store's lock."""
 START_FAILURES = 3
 """Actors in a row that may die while they load a graph, before its threads are paused."""
 
@@ -56,10 +63,11 @@ class Service:
         self._handles: dict[str, Any] = {}
         self._waiting: dict[str, Waiting] = {}
         self._asking: dict[str, str] = {}
-        """Threads that an actor was just asked to host, by id; they are neither waiting nor hosted."""
+        """Who was just asked to take a thread, by its id; such a thread is neither waiting nor hosted."""
         self._poked: dict[str, int] = {}
         self._graphs: dict[str, GraphRecord] = {}
         self._start_failures: dict[str, int] = {}
+        self._greeted = time.monotonic()
         self._frozen: set[str] = set()
         """Actors that were killed because their lease expired: not the fault of their threads."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,16 +115,36 @@ class Service:
         self._act()
 
     async def _sweep(self) -> None:
-        cursor, found = None, False
+        rows: list[ThreadRecord] = []
+        cursor = None
         while True:
             page = await asyncio.to_thread(self.store.threads, RUNNABLE, limit=500, cursor=cursor)
-            for row in reversed(page.threads):
-                found = True
-                await self._consider(row)
+            rows.extend(page.threads)
             cursor = page.cursor
             if cursor is None:
                 break
-        self._mark_busy(found)
+        for row in reversed(rows):  # oldest first: those that came first are served first
+            await self._consider(row)
+        self._mark_busy(bool(rows))
+        self._greet()
+        self._act()
+
+    def _greet(self) -> None:
+        """Tell idle actors that there is a supervisor; without one they end themselves. And ask again those that did not
+        answer when they were found."""
+        now = time.monotonic()
+        for member in self._roster.members.values():
+            if member.phase is Phase.SILENT and now - member.since > HELLO_TIMEOUT:
+                member.since = now
+                self._spawn(self._ask_again(member.name))
+        if now - self._greeted > self.settings.idle.total_seconds() / 2:
+            self._greeted = now
+            for name in [member.name for member in self._roster.members.values() if member.phase is Phase.IDLE]:
+                if name in self._handles:
+                    self._handles[name].hello.remote()
+
+    async def _ask_again(self, name: str) -> None:
+        await self._hello(name)
         self._act()
 
     def _mark_busy(self, busy: bool) -> None:
@@ -141,7 +169,8 @@ class Service:
                 self._poked[thread_id] = row.inbox
                 self._poke(host.name, thread_id)
             return
-        if not row.token:
+        if not row.token or row.owner == supervisor_name(self.key):
+            # In its own hands a supervisor holds a thread only for as long as it parks it: one before it has died there.
             self._wait(row, crashed=False)
         elif not row.owner.startswith(owner_prefix(self.key)):
             await self._consider_foreign(row)
@@ -152,9 +181,14 @@ class Service:
             await self._consider_dropped(row)
 
     async def _consider_foreign(self, row: ThreadRecord) -> None:
-        """An owner of another cluster session: alive as long as it has a lease, which the sentry ends when it expires."""
+        """An owner of another cluster session: alive as long as it has a lease, which the sentry ends when it expires.
+        Where it was a process of this machine, that it is gone can be seen at once."""
         owners = await asyncio.to_thread(self.store.owners)
-        if all(lease.owner != row.owner for lease in owners):
+        lease = next((lease for lease in owners if lease.owner == row.owner), None)
+        if lease is not None and lease.host == this_host() and not ProcessId(lease.pid, lease.started).alive:
+            await self._forget(lease.owner)
+            lease = None
+        if lease is None:
             self._wait(row, crashed=False)
 
     async def _consider_dropped(self, row: ThreadRecord) -> None:
@@ -185,7 +219,8 @@ class Service:
             else:
                 name = new_name(self.key)
                 self._roster.enter(name, Phase.STARTING, decision.graph_key, time.monotonic())
-                self._spawn(self._start(name, decision.graph_key))
+                spare = all(thread.graph_key != decision.graph_key for thread in self._waiting.values())
+                self._spawn(self._start(name, decision.graph_key, AFTER_RECOVERY if spare else 0.0))
 
     def _dispatch(self, decision: Dispatch) -> None:
         thread = decision.thread
@@ -198,8 +233,8 @@ class Service:
         try:
             graph = await self._graph(thread.graph_key)
             epoch = await answer(self._handles[name].host.remote(thread.thread_id, thread.epoch, graph, thread.crashed))
-        except RayActorError:
-            # Whether it had claimed the thread before it died, the store knows.
+        except (RayActorError, KeyError, ServiceError):
+            # Dead or ending, maybe before it could be asked. Whether it had claimed the thread by then, the store knows.
             self._asking.pop(thread.thread_id, None)
             await self._recover(thread.thread_id, name)
             return
@@ -226,7 +261,7 @@ class Service:
     async def _await_settled(self, name: str, thread_id: str) -> None:
         try:
             outcome: Outcome = await answer(self._handles[name].settled.remote(thread_id))
-        except RayActorError:
+        except (RayActorError, KeyError):
             return  # the watch on the actor sees to its threads
         self._roster.release(name, thread_id, time.monotonic())
         self._poked.pop(thread_id, None)
@@ -237,6 +272,7 @@ class Service:
 
     async def _park(self, thread_id: str, reason: str) -> None:
         """Pause a thread that its owner could not go on with, such as one with a corrupt checkpoint."""
+        self._asking[thread_id] = supervisor_name(self.key)
         try:
             row = await asyncio.to_thread(self.store.thread, thread_id)
             if not row.status.runnable:
@@ -249,6 +285,8 @@ class Service:
             await asyncio.to_thread(park, self.store, claimed, self.clock, reason)
         except StoreError:
             return  # the sweep meets it again
+        finally:
+            self._asking.pop(thread_id, None)
 
     def _poke(self, name: str, thread_id: str) -> None:
         handle = self._handles.get(name)
@@ -262,10 +300,9 @@ class Service:
 
     # -- actors --------------------------------------------------------------------------------------------------
 
-    async def _start(self, name: str, graph_key: str) -> None:
+    async def _start(self, name: str, graph_key: str, delay: float) -> None:
         failures = self._start_failures.get(graph_key, 0)
-        if failures:
-            await asyncio.sleep(store_backoff(failures))
+        await asyncio.sleep(delay + (store_backoff(failures) if failures else 0.0))
         handle = self._handles[name] = start_actor(name, self.settings)
         self._spawn(self._watch(name, handle))
         try:
@@ -273,13 +310,21 @@ class Service:
             await answer(handle.prepare.remote(await self._graph(graph_key)))
         except GraphLoadError:
             pass  # `host` meets it again, and pauses the thread with the reason
-        except RayActorError as error:
-            self._start_failures[graph_key] = failures + 1
-            if failures + 1 >= START_FAILURES:
-                await self._give_up(graph_key, f"its actors die while they load graph code: {error}")
+        except StoreMisuse as error:
+            handle.retire.remote()
+            await self._give_up(graph_key, str(error))
             return
         except StoreError:
+            # The store is away, full or slow: nobody's fault, and the next start waits longer.
+            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
             handle.retire.remote()
+            return
+        except RayActorError as error:
+            # One that could not even be made had no store to work with; only one that died loading code counts.
+            counted = START_FAILURES - 1 if error.actor_init_failed else START_FAILURES
+            self._start_failures[graph_key] = min(failures + 1, counted)
+            if failures + 1 >= START_FAILURES and not error.actor_init_failed:
+                await self._give_up(graph_key, f"its actors die while they load graph code: {error}")
             return
         self._start_failures.pop(graph_key, None)
         self._roster.become(name, Phase.IDLE, time.monotonic())
@@ -330,6 +375,7 @@ class Service:
         self._act()
         if crashed:
             self._frozen.discard(name)
+            await asyncio.sleep(AFTER_RECOVERY)
             await self._forget(name)
             self._act()
 
@@ -351,12 +397,14 @@ class Service:
     async def _on_expired(self, lease: OwnerRecord) -> None:
         """An owner is frozen or cut off. Its process is killed first where it may hold the store's lock; the crash signal
         that follows finds new owners for its threads, and the store's fence keeps the old one out in any case."""
-        if lease.owner in self._roster.members:
+        member = lease.owner in self._roster.members
+        if member:
             self._frozen.add(lease.owner)
-            if not reap(lease):
-                ray.kill(self._handles[lease.owner], no_restart=True)
-        else:
+        reaped = reap(lease)
+        if not member:
             await self._forget(lease.owner)
+        elif not reaped and lease.owner in self._handles:
+            ray.kill(self._handles[lease.owner], no_restart=True)
 
     # -- for clients ---------------------------------------------------------------------------------------------
 
@@ -380,9 +428,10 @@ class Service:
 
     async def stop(self) -> None:
         """End all actors that host nothing; those that do go on."""
-        for name, handle in list(self._handles.items()):
-            self._roster.become(name, Phase.LEAVING, time.monotonic())
-            handle.retire.remote()
+        for member in list(self._roster.members.values()):
+            if member.phase is Phase.IDLE and member.name in self._handles:
+                self._roster.become(member.name, Phase.LEAVING, time.monotonic())
+                self._handles[member.name].retire.remote()
 
 
 class Supervisor:
@@ -390,6 +439,9 @@ class Supervisor:
 
     def __init__(self, settings: ServiceSettings, busy_file: str = "") -> None:
         self._loop = asyncio.new_event_loop()
+        # Many threads: while a stopped process holds the store's lock every write hangs in one, and the sentry's reads,
+        # which free the lock, must still find one.
+        self._loop.set_default_executor(ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="perdure-store"))
         self._service = Service(settings, Path(busy_file) if busy_file else None)
         threading.Thread(target=self._serve, name="perdure-supervisor", daemon=True).start()
 

@@ -20,7 +20,7 @@ from ..runtime.writer import Writer
 from ..stores.errors import StoreError
 from ..stores.processes import ProcessId, boot
 from ..stores.records import GraphRecord, OwnerRecord, ThreadRecord
-from .errors import GraphLoadError
+from .errors import GraphLoadError, ServiceError
 from .fanout import RayExecutor
 from .grouping import NodeTimes
 from .hosting import HostedThread, Outcome
@@ -29,6 +29,10 @@ from .parking import park
 from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
+
+
+LOOK = 5.0
+"""Seconds after which a call that waits looks whether its supervisor is still the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,11 @@ class ThreadActor:
         self._graphs = GraphCache(settings.signing_key)
         self._loaded: list[str] = []
         self._times = NodeTimes()
+        self._slots = _cluster_cpus()
         self._lock = threading.RLock()
         self._hosted: dict[str, HostedThread] = {}
+        self._claiming = 0
+        self._supervisors = 0
         self._portal: BackgroundLoop | None = None
         self._retired = threading.Event()
         self._touched = time.monotonic()
@@ -78,37 +85,52 @@ class ThreadActor:
     def hello(self) -> ActorInfo:
         """Who it is and what it hosts. Also tells it that there is a supervisor."""
         self._touched = time.monotonic()
+        # Now, and not when a thread waits to be taken over: it asks the cluster's head.
+        self._slots = _cluster_cpus()
         node = ray.get_runtime_context().get_node_id()
         return ActorInfo(self._name, self._own.pid, self._own.started, node, tuple(self._loaded), self._threads())
 
     def watch(self) -> None:
-        """Never ends while the process lives: that this call fails is how a crash is noticed."""
-        self._retired.wait()
+        """Never ends while the process lives: that this call fails is how a crash is noticed. A newer supervisor's call
+        ends an older one's, which would otherwise keep its place among the calls that can be under way."""
+        with self._lock:
+            self._supervisors += 1
+            mine = self._supervisors
+        while not self._retired.wait(LOOK) and self._supervisors == mine:
+            continue
 
     def prepare(self, graph: GraphRecord) -> None:
         """Load a graph ahead of need. Raises `GraphLoadError`."""
-        self._load(graph)
+        with self._lock:
+            self._claiming += 1  # importing may take longer than an actor without work stays
+        try:
+            self._load(graph)
+        finally:
+            with self._lock:
+                self._claiming -= 1
+                self._touched = time.monotonic()
 
     def host(self, thread_id: str, epoch: int, graph: GraphRecord, crashed: bool) -> int:
         """Claim a thread that was seen at `epoch` and begin to drive it; returns the new epoch.
 
-        Raises `ClaimLost` if somebody was first, `StoreUnavailable`, `GraphLoadError` (then the thread is paused with
-        the reason).
+        Raises `ClaimLost` if somebody was first, `StoreUnavailable`, `ServiceError` if this actor is ending,
+        `GraphLoadError` (then the thread is paused with the reason).
         """
-        self._touched = time.monotonic()
-        record = self._store.claim(
-            thread_id, epoch=epoch, token=self._clock.unique(), owner=self._name, crashed=crashed, at=self._clock.time()
-        )
-        try:
-            loaded = self._load(graph)
-        except GraphLoadError as error:
-            park(self._store, record, self._clock, str(error))
-            raise
-        hosted = self._make(record, loaded, graph)
         with self._lock:
-            self._hosted[thread_id] = hosted
+            # An actor that is about to end must not claim, nor one that claims end.
+            if self._retired.is_set():
+                raise ServiceError(f"actor {self._name} is ending; it takes no thread")
+            self._claiming += 1
+        try:
+            hosted = self._claim(thread_id, epoch, graph, crashed)
+            with self._lock:
+                self._hosted[thread_id] = hosted
+        finally:
+            with self._lock:
+                self._claiming -= 1
+                self._touched = time.monotonic()
         hosted.start()
-        return record.epoch
+        return hosted.record.epoch
 
     def settled(self, thread_id: str) -> Outcome:
         """Wait until a hosted thread was given up."""
@@ -116,7 +138,10 @@ class ThreadActor:
             hosted = self._hosted.get(thread_id)
         if hosted is None:
             return Outcome(thread_id, "unknown", "not hosted here")
-        hosted.ended.wait()
+        asked_by = self._supervisors
+        while not hosted.ended.wait(LOOK):
+            if self._supervisors != asked_by:
+                return Outcome(thread_id, "unknown", "a newer supervisor has asked")
         assert hosted.outcome is not None
         return hosted.outcome
 
@@ -141,7 +166,7 @@ class ThreadActor:
     def retire(self) -> bool:
         """End, if nothing is hosted. Returns whether it does; the process is gone a moment later."""
         with self._lock:
-            if self._hosted:
+            if self._hosted or self._claiming:
                 return False
             self._retired.set()
         threading.Thread(target=self._leave, name="perdure-leave", daemon=True).start()
@@ -149,11 +174,27 @@ class ThreadActor:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _claim(self, thread_id: str, epoch: int, graph: GraphRecord, crashed: bool) -> HostedThread:
+        record = self._store.claim(
+            thread_id, epoch=epoch, token=self._clock.unique(), owner=self._name, crashed=crashed, at=self._clock.time()
+        )
+        budget = self._settings.crash_budget
+        if record.crashes > budget:
+            # The loop pauses a thread whose budget is spent. That it was not reached means that reading the thread is what
+            # ends the process.
+            reason = f"its process died {record.crashes} times while it was restored; look for what does not fit into memory"
+            park(self._store, record, self._clock, reason)
+            raise ServiceError(reason)
+        try:
+            return self._make(record, self._load(graph), graph)
+        except GraphLoadError as error:
+            park(self._store, record, self._clock, str(error))
+            raise
+
     def _make(self, record: ThreadRecord, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
-        slots = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray's own gap
         settings = self._settings
         executor = RayExecutor(
-            self._node_portal, shipped, settings.signing_key, self._times, slots, settings.crash_budget
+            self._node_portal, shipped, settings.signing_key, self._times, self._slots, settings.crash_budget
         )
         limits = LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits)
         return HostedThread(
@@ -188,8 +229,8 @@ class ThreadActor:
 
     def _watch_idle(self) -> None:
         """End by itself where no supervisor has asked for it and nothing is hosted."""
-        alone = max(2 * self._settings.idle.total_seconds(), timedelta(seconds=20).total_seconds())
-        while not self._retired.wait(1.0):
+        alone = 2 * self._settings.idle.total_seconds()
+        while not self._retired.wait(min(1.0, alone / 4)):
             if self._threads():
                 self._touched = time.monotonic()
             elif time.monotonic() - self._touched > alone:
@@ -205,6 +246,10 @@ class ThreadActor:
         # exit_actor() only works inside a call; Ray is told by the process's end, which max_restarts=0 makes final.
         time.sleep(0.05)
         os._exit(0)
+
+
+def _cluster_cpus() -> int:
+    return int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray's own gap
 
 
 ThreadActorClass = ray.remote(ThreadActor)

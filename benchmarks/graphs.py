@@ -1,23 +1,31 @@
-"""The benchmarks' graphs in perdure. `finish` is marked `effects=True`, which holds it back until all steps before it are
-durable: its clock is the time of the last durable commit."""
+"""The benchmarks' graphs in perdure.
+
+`finish` is marked `effects=True`, which holds it back until all steps before it are durable: its clock is the time of
+the last durable commit.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from perdure import END, START, CompiledGraph, Send, StateGraph
+from perdure import END, START, CheckpointStore, CompiledGraph, Send, StateGraph
 
 from .workloads import Appends, Fan, Steps, append, finish, more, spread, tasks_of, tick, work
 
 
-def _loop(state: Any, name: str, node: Any) -> CompiledGraph:
+def _loop(state: Any, name: str, node: Any, store: CheckpointStore | None = None) -> CompiledGraph:
     builder = StateGraph(state)
     builder.add_node(name, node)
     builder.add_node("finish", finish, effects=True)
     builder.add_edge(START, name)
     builder.add_conditional_edges(name, lambda values: name if more(values) else "finish", [name, "finish"])
     builder.add_edge("finish", END)
-    return builder.compile(name=name)
+    return builder.compile(checkpointer=store, name=name)
+
+
+def build_steps(store: CheckpointStore) -> CompiledGraph:
+    """The steps' graph for `invoke`, with a store of its own."""
+    return _loop(Steps, "tick", tick, store)
 
 
 def _fan() -> CompiledGraph:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import venv
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,6 @@ def run(order: dict[str, Any], timeout: float = 1800.0) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        raise LangGraphMissing(f"LangGraph failed ({' '.join(sys.argv[:1])}):\n{done.stderr[-2000:]}")
+        raise LangGraphMissing(f"LangGraph's side of {order['graph']!r} failed:\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -7,6 +7,7 @@ written its last checkpoint.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -17,7 +18,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
-from .workloads import Appends, Fan, Steps, append, more, spread, tasks_of, tick, work
+from .workloads import Appends, Fan, Steps, append, bytes_written, more, spread, tasks_of, tick, work
 
 
 def _loop(state: Any, name: str, node: Any, saver: Any) -> Any:
@@ -55,6 +56,7 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     config["configurable"]["thread_id"] = "measured"
     graph.invoke(order["input"], config, durability=order["durability"])
     ended = time.monotonic_ns()
+    written, log = bytes_written(), _size(f"{order['database']}-wal")
     started = time.perf_counter()
     graph.get_state(config)
     loaded = time.perf_counter() - started
@@ -62,10 +64,16 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     return {
         "ended": ended,
         "load_seconds": loaded,
+        "written": written,
+        "log": log,
         "langgraph": version("langgraph"),
         "langgraph-checkpoint-sqlite": version("langgraph-checkpoint-sqlite"),
         "sqlite": sqlite3.sqlite_version,
     }
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 if __name__ == "__main__":

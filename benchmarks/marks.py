@@ -1,4 +1,4 @@
-"""What nodes say about themselves while they run, through a pipe: a write of one line is atomic, and nobody has to poll."""
+"""What nodes say about themselves while they run, through a pipe: one line is written whole, and nobody has to poll."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Fan(TypedDict, total=False):
 def mark(report: str, what: str, number: int = 0) -> None:
     """Write a line about this moment: `what number nanoseconds pid bytes-written`. The clock is the machine's monotonic
     one, the same in all processes; the last number is what this process has had written to disk."""
-    line = f"{what} {number} {time.monotonic_ns()} {os.getpid()} {_written()}\n"
+    line = f"{what} {number} {time.monotonic_ns()} {os.getpid()} {bytes_written()}\n"
     pipe = os.open(report, os.O_WRONLY)
     try:
         os.write(pipe, line.encode())
@@ -53,7 +53,8 @@ def mark(report: str, what: str, number: int = 0) -> None:
         os.close(pipe)
 
 
-def _written() -> int:
+def bytes_written() -> int:
+    """Bytes that this process has had written to disk."""
     with open("/proc/self/io") as facts:
         return next(int(line.split()[1]) for line in facts if line.startswith("write_bytes"))
 
@@ -68,7 +69,7 @@ def tick(state: Steps) -> dict[str, Any]:
 def append(state: Appends) -> dict[str, Any]:
     """Append a kilobyte that does not compress below 6 bits a letter."""
     done = state["n"]
-    if done % 100 == 0:
+    if done % (state["steps"] // 4) == 0:
         mark(state["report"], "first" if not done else "step", done)
     return {"n": done + 1, "texts": [random_text(1024)]}
 

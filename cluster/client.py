@@ -19,9 +19,10 @@ from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, n
 from ..runtime.payloads import INPUT, REPLACE, InputPayload, pack_input
 from ..stores.base import CheckpointStore
 from ..stores.errors import Refused, StoreMisuse, ThreadExists
-from ..stores.records import ENDED, SERVICE, Expect, GraphRecord, Message, Status, ThreadFilter, ThreadRecord
+from ..stores.records import ENDED, SERVICE, Expect, GraphRecord, Message, Status, ThreadRecord
 from .errors import ClientError
 from .handle import ThreadHandle
+from .reader import Reader
 
 IfExists: TypeAlias = Literal["fail", "attach", "continue", "restart"]
 IfBusy: TypeAlias = Literal["enqueue", "reject", "interrupt"]
@@ -128,21 +129,7 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[ThreadRecord]:
         """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed."""
-        given = [status] if isinstance(status, str) else status
-        where = ThreadFilter(
-            statuses=frozenset(Status(one) for one in given) if given is not None else None,
-            graph=graph,
-            tag=tag,
-            metadata=dict(metadata or {}),
-        )
-        cursor, left = None, limit
-        while left is None or left > 0:
-            page = self.store.threads(where, limit=min(left or 200, 200), cursor=cursor)
-            yield from page.threads
-            cursor = page.cursor
-            left = left - len(page.threads) if left is not None else None
-            if cursor is None:
-                return
+        return Reader(self.store).threads(status=status, graph=graph, tag=tag, metadata=metadata, limit=limit)
 
     def delete(self, thread_id: str) -> None:
         """Remove a thread that is not running, with its history. Raises `Refused`, `ThreadReferenced`."""
@@ -213,6 +200,10 @@ class Client:
         present = self.store.thread(record.thread_id)
         if if_exists == "attach":
             return present.runs
+        if present.driver != SERVICE:
+            raise ClientError(
+                f"thread {record.thread_id!r} is driven by invoke() in somebody's process; submit to a thread of its own"
+            )
         if present.graph != record.graph:
             raise ClientError(
                 f"thread {record.thread_id!r} belongs to graph {present.graph!r}; submit {record.graph!r} to a thread of its own"

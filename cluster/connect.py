@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +20,13 @@ from ..stores.base import CheckpointStore
 from ..stores.errors import StoreMisuse
 from ..stores.urls import open_store
 from .client import Client
-from .endpoint import Endpoint, HeadOptions
+from .endpoint import Endpoint, HeadError, HeadOptions
 from .head import ensure_head
 from .join import joined
 from .registration import Registration
 
 DEFAULT_STORE = "sqlite:///perdure.db"
+PROBE_TIMEOUT = 5.0
 
 
 def connect(
@@ -57,7 +59,7 @@ def connect(
     opened: CheckpointStore | None = None
     if url != MEMORY_URL:
         opened = _open(url, shared_path)
-    leave: Callable[[], None]
+    leave: Callable[[], None] = _nothing
     busy_file, key = "", by_value_key
     try:
         if address is None:
@@ -87,6 +89,7 @@ def connect(
     except BaseException:
         if opened is not None:
             opened.close()
+        leave()
         raise
     announce: Callable[[], None] = Path(busy_file).touch if busy_file else _nothing
     return Client(opened, supervisor, settings, local=address is None, announce=announce, leave=leave)
@@ -122,8 +125,26 @@ def _join_local(endpoint: Endpoint) -> Callable[[], None]:
 def _join_address(address: str) -> Callable[[], None]:
     if ray.is_initialized():
         return _nothing
+    _probe(address)
     ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
     return ray.shutdown
+
+
+def _probe(address: str) -> None:
+    """Raise `HeadError` where nothing answers at `host:port`. Ray finds out too, but takes minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    # A head may listen at the machine's own address only, which is what Ray takes for a local one.
+    local = {"127.0.0.1", "localhost"}
+    hosts = [host.strip("[]"), *([ray.util.get_node_ip_address()] if host in local else [])]  # type: ignore[no-untyped-call]
+    for one in hosts:
+        try:
+            socket.create_connection((one, int(port)), PROBE_TIMEOUT).close()
+            return
+        except OSError as error:
+            why = error
+    raise HeadError(f"no Ray cluster answers at {address}: {why}; see that it runs and can be reached from here")
 
 
 def _session_of() -> str:

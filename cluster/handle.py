@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from ..runtime.clock import SystemClock
-from ..runtime.compiled import CompiledGraph, answers_of
+from ..runtime.compiled import CompiledGraph
 from ..runtime.control import RUN_CHANNEL
-from ..runtime.errors import CheckpointNotFound, NotInterrupted, UnknownInterrupt
+from ..runtime.errors import CheckpointNotFound, InvalidUpdateError, NotInterrupted, UnknownInterrupt
 from ..runtime.failures import as_error, decode_failure
 from ..runtime.follow import Follower
 from ..runtime.payloads import CANCEL, PAUSE, RESUME, RETRY, UPDATE, pack
+from ..runtime.requests import answers_of
 from ..runtime.restore import load_control, load_values
 from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_id, checkpoint_seq
 from ..runtime.stream import events_of, read_modes
@@ -21,7 +22,7 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import Refused, UnknownCheckpoint
 from ..stores.history import HistoryReader
-from ..stores.records import ENDED, PARKED, Expect, Message, Origin, RunRecord, Status, ThreadRecord
+from ..stores.records import ENDED, PARKED, SERVICE, Expect, Message, Origin, RunRecord, Status, ThreadRecord
 from .errors import Cancelled, ClientError, Interrupted, Paused
 
 _LIVE = frozenset(Status) - ENDED
@@ -89,7 +90,7 @@ class ThreadHandle:
         deadline = _deadline(timeout)
         for _ in _looks(deadline, f"thread {self.thread_id!r}, run {self.run}: no result"):
             record = self.info
-            run = self._run_record()
+            run = self._run_after(record)
             if run is not None and run.status.ended:
                 return self._outcome(run)
             if record.run == self.run or (run is not None and not record.status.runnable):
@@ -105,7 +106,12 @@ class ThreadHandle:
         """
         modes = read_modes(stream_mode)
         follower = Follower(
-            self._store, self.thread_id, self._codec, after=self._before_run(), values="values" in modes.names
+            self._store,
+            self.thread_id,
+            self._codec,
+            run=self.run,
+            after=self._before_run(),
+            values="values" in modes.names,
         )
         output = self._graph.topology.output.select if self._graph is not None else dict
         for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the stream did not end"):
@@ -137,10 +143,10 @@ class ThreadHandle:
         """
         record = self.info
         if answer is UNSET:
-            if record.status not in PARKED or record.waits:
-                raise NotInterrupted(self.thread_id, record.status) if not record.waits else ClientError(
-                    f"thread {self.thread_id!r} waits for an answer; give one: resume(value)"
-                )
+            if record.status not in PARKED:
+                raise NotInterrupted(self.thread_id, record.status)
+            if record.waits and record.status is not Status.PAUSED:
+                raise ClientError(f"thread {self.thread_id!r} waits for an answer; give one: resume(value)")
             self._send(RESUME, pack(self._codec, "", None, None), PARKED)
             return
         answers = {interrupt_id: answer} if interrupt_id is not None else answers_of(answer, record)
@@ -173,7 +179,7 @@ class ThreadHandle:
         for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the update was accepted and not yet applied"):
             message = next(one for one in self._store.messages(self.thread_id, unread=False) if one.number == number)
             if message.applied > 0:
-                return checkpoint_id(message.applied)
+                return self._checkpoint_made(message.applied)
             if message.applied < 0:
                 raise Cancelled(self.thread_id, "the thread ended before it read the update")
         raise AssertionError("unreachable")
@@ -204,6 +210,7 @@ class ThreadHandle:
         Costs one row, whatever the history's size. Raises `CheckpointNotFound`, `ThreadExists`.
         """
         record = self.info
+        self._check_driver(record)
         seq = checkpoint_seq(self.thread_id, checkpoint) if checkpoint is not None else record.head
         if seq == 0:
             raise ClientError(f"thread {self.thread_id!r} has no checkpoint yet to fork from")
@@ -243,14 +250,31 @@ class ThreadHandle:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _send(self, kind: str, payload: bytes, statuses: frozenset[Status], wait: str = "") -> int:
+        self._check_driver(self.info)
         now = self._clock.time()
         message = Message(message_id=self._clock.unique(), kind=kind, payload=payload, created_at=now)
         delivery = self._store.deliver(self.thread_id, message, Expect(statuses=statuses, wait=wait))
         self._notify(self.thread_id)
         return delivery.number
 
+    def _check_driver(self, record: ThreadRecord) -> None:
+        if record.driver != SERVICE:
+            raise ClientError(
+                f"thread {self.thread_id!r} is driven by invoke() in somebody's process, where no service reads its mail; "
+                "use the graph's own invoke, update_state and get_state for it"
+            )
+
     def _run_record(self) -> RunRecord | None:
         return next((run for run in self._store.runs(self.thread_id) if run.run == self.run), None)
+
+    def _run_after(self, record: ThreadRecord) -> RunRecord | None:
+        """The handle's run, read after `record`; None while a retry that was accepted has still to open it again."""
+        run = self._run_record()
+        if run is None or not run.status.ended or not record.status.runnable or record.run != self.run:
+            return run
+        if any(message.kind == RETRY for message in self._store.messages(self.thread_id)):
+            return None
+        return self._run_record()
 
     def _outcome(self, run: RunRecord) -> dict[str, Any]:
         if run.status is Status.SUCCEEDED:
@@ -272,14 +296,22 @@ class ThreadHandle:
     def _over(self) -> bool:
         """Whether a stream of the run has nothing more to come."""
         record = self.info
-        run = self._run_record()
-        return (run is not None and run.status.ended) or (record.run >= self.run and not record.status.runnable)
+        run = self._run_after(record)
+        return run is not None and (run.status.ended or not record.status.runnable)
 
     def _before_run(self) -> int:
         """Seq of the last commit before the run began."""
         ends = [run.end for run in self._store.runs(self.thread_id) if run.run < self.run]
         origin = self.info.origin
         return max([*ends, origin.seq if origin is not None else 0])
+
+    def _checkpoint_made(self, seq: int) -> str:
+        """The checkpoint that an update made. One that the graph refused was consumed too, but made none."""
+        try:
+            load_control(HistoryReader(self._store, self.thread_id), seq)
+        except UnknownCheckpoint:
+            raise InvalidUpdateError(f"thread {self.thread_id!r} is paused: {self.info.reason}") from None
+        return checkpoint_id(seq)
 
     def _control(self, seq: int) -> Any:
         try:

@@ -97,7 +97,8 @@ def main(argument: str) -> int:
     """Run until nobody needs it; returns the exit code."""
     settings = msgspec.json.decode(argument, type=Settings)
     paths = HeadPaths(Path(settings.root))
-    os.umask(0o077)
+    # The user's umask stays: the workers inherit it, and nodes write the user's files. What the daemon itself keeps is
+    # in two folders that are closed to others.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     temp_dir = tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=SHORT_TEMP)
     if not seize_life(paths, temp_dir, patience=5):

@@ -6,11 +6,13 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import ray
+import ray._private.worker
 import ray._raylet
 
 from .endpoint import Endpoint, HeadError
@@ -70,7 +72,8 @@ def _connect(endpoint: Endpoint) -> None:
     debugger = _swap_environment({"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")})
     try:
         # Quiet while connecting: that it connects, and that a thread cannot set signal handlers, is nobody's news.
-        ray.init(address=endpoint.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        with _without_crash_reports():
+            ray.init(address=endpoint.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     finally:
         logging.getLogger("ray").setLevel(logging.WARNING)
         # ray.init makes breakpoint() wait for Ray's debugger, also in the user's own program.
@@ -78,6 +81,23 @@ def _connect(endpoint: Endpoint) -> None:
         if main and handler is not None:
             # ray.init puts a handler that raises SystemExit in whatever the user's program is doing.
             signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _without_crash_reports() -> Iterator[None]:
+    """Connect without the thread that prints every crash of a worker to the standard output of the process whose job it
+    was, into whatever that process prints itself. Perdure sees to crashes; no public option leaves the thread out.
+    """
+    module: Any = ray._private.worker
+    listen = getattr(module, "listen_error_messages", None)
+    if listen is None:
+        yield
+        return
+    module.listen_error_messages = lambda worker, stopped: None
+    try:
+        yield
+    finally:
+        module.listen_error_messages = listen
 
 
 def _swap_environment(changes: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -123,12 +143,15 @@ def joined(endpoint: Endpoint) -> Callable[[], None]:
             _SHARED.users += 1
         else:
             _SHARED.membership, _SHARED.address, _SHARED.users = Membership(endpoint), endpoint.address, 1
+        mine = _SHARED.membership
 
     def leave() -> None:
         with _SHARED.lock:
+            if _SHARED.membership is not mine:
+                return  # the user ended that one with ray.shutdown(), and there is a newer
             _SHARED.users -= 1
-            if _SHARED.users == 0 and _SHARED.membership is not None:
-                _SHARED.membership.leave()
+            if _SHARED.users == 0:
+                mine.leave()
                 _SHARED.membership = None
 
     return leave

@@ -12,7 +12,7 @@ import operator
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -122,9 +122,9 @@ def read_answer(answer: Any) -> tuple[bool, list[str]]:
     if not isinstance(answer, dict) or not isinstance(answer.get("approve"), bool):
         raise ValueError(f"{answer!r} is neither 'approve', 'reject' nor a dict with 'approve': True or False")
     ignored = answer.get("ignore", [])
-    if not isinstance(ignored, Sequence) or isinstance(ignored, str) or not all(rule in RULES for rule in ignored):
+    if not isinstance(ignored, list) or not all(isinstance(rule, str) and rule in RULES for rule in ignored):
         raise ValueError(f"'ignore' is {ignored!r}; give a list of rules out of {', '.join(RULES)}")
-    return answer["approve"], list(ignored)
+    return answer["approve"], ignored
 
 
 def write_report(state: Audit) -> dict[str, str]:

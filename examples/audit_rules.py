@@ -11,6 +11,7 @@ import io
 import os
 import re
 import sysconfig
+import threading
 import tokenize
 from pathlib import Path
 
@@ -35,6 +36,9 @@ __all__ = [
 
 TEST_FOLDERS = frozenset({"test", "tests", "idle_test"})
 INSTALLED = frozenset({"site-packages", "dist-packages", "__pycache__"})
+PARSING = threading.Lock()
+"""One at a time: Python 3.11 counts the depth of the tree that it builds for all threads together, and where the
+garbage collector lets another thread parse in between, it ends in SystemError."""
 TODO = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 
 
@@ -105,7 +109,8 @@ def _read(path: str) -> str | Problem:
 
 def _parse(source: str, path: str) -> ast.Module | Problem:
     try:
-        return ast.parse(source, path)
+        with PARSING:
+            return ast.parse(source, path)
     except SyntaxError as error:
         return Problem(error.lineno or 0, "syntax-error", "", error.msg)
     except (ValueError, RecursionError, MemoryError) as error:

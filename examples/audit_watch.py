@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from perdure import CheckpointStore, UnknownThread
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from perdure import CheckpointStore
 from perdure.examples.audit_graph import ANALYSE, graph
 from perdure.stores.records import Segment
 from perdure.stores.segments import Kind
@@ -25,7 +27,7 @@ class Stored(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A line of the journal: some process began with a file."""
+    """A line of the journal: a process began with a file."""
 
     path: str
     pid: int
@@ -33,57 +35,51 @@ class Attempt(NamedTuple):
     """Unix seconds."""
 
 
-@dataclass
 class FanOut:
-    """The tasks of one thread's fan-out. `look` reads what was committed since the last look, and nothing twice."""
+    """The tasks of a thread's fan-out. `look` reads what was committed since the last look, and nothing twice."""
 
-    store: CheckpointStore
-    thread_id: str
-    files: dict[str, str] = field(default_factory=dict)
-    """The file of each task, by the task's path."""
-    results: dict[str, Stored] = field(default_factory=dict)
-    """Results of single tasks, by the task's path. Those that were ready at the step's end have no row of their own:
-    they went into the step's checkpoint."""
-    merged: int = 0
-    """Epoch of the owner that committed the checkpoint after the fan-out; 0 before that."""
-    bytes: int = 0
-    """Size of the payloads of all commits read."""
-    _seen: int = 0
+    def __init__(self, store: CheckpointStore, thread_id: str) -> None:
+        self.files: dict[str, str] = {}
+        """The file of each task, by the task's path."""
+        self.results: dict[str, Stored] = {}
+        """Results by the task's path. Those that were ready together with the step's end have no row of their own: they
+        went into the checkpoint that ended the step."""
+        self.merged: Stored | None = None
+        """The checkpoint after the fan-out."""
+        self.bytes = 0
+        """Size of the payloads of all of the thread's own commits so far."""
+        self._store = store
+        self._thread_id = thread_id
+        self._began = 0
+        self._seen = 0
 
     def look(self) -> int:
         """Read on; returns how many tasks are durable."""
-        try:
-            segments = self.store.segments(self.thread_id, first=self._seen + 1)
-        except UnknownThread:
-            return 0
-        for segment in reversed(segments):
+        for segment in reversed(self._store.segments(self._thread_id, first=self._seen + 1)):
             self._take(segment)
         return len(self.files) if self.merged else len(self.results)
 
     def _take(self, segment: Segment) -> None:
         self._seen = segment.last
+        now = Stored(segment.epoch, time.time())
         for row in segment.rows:
             self.bytes += len(row.payload)
-            if row.kind == Kind.SEND:
+            if row.kind == Kind.SEND and row.channel.startswith(f"{ANALYSE}#"):
+                self._began = row.checkpoint
                 self.files[row.channel] = graph.codec.decode(row.encoding, row.payload)
             elif row.kind == Kind.RESULT and row.channel in self.files:
-                self.results[row.channel] = Stored(segment.epoch, time.time())
-            elif row.kind == Kind.CHECKPOINT and self.files and not self.merged and row.checkpoint > self._fanned_out:
-                self.merged = segment.epoch
-
-    _fanned_out: int = 0
+                self.results[row.channel] = now
+            elif row.kind == Kind.CHECKPOINT and 0 < self._began < row.checkpoint:
+                self.merged = self.merged or now
 
 
 def attempts(journal: Path) -> list[Attempt]:
     """The lines of a journal, oldest first."""
-    try:
-        lines = journal.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    found = (json.loads(line) for line in lines)
-    return sorted((Attempt(one["path"], one["pid"], one["at"]) for one in found), key=lambda one: one.at)
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return sorted((Attempt(**json.loads(line)) for line in lines), key=lambda attempt: attempt.at)
 
 
-def same_task(path: str) -> bool:
-    """Whether a task's path is that of the analysis of a file."""
-    return path.partition("#")[0] == ANALYSE
+def progress_bar(console: Console) -> Progress:
+    """A bar that counts the tasks whose results are durable."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)

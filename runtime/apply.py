@@ -8,11 +8,12 @@ from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import StoreError, StoreUnavailable
+from ..stores.errors import StoreError, StoreUnavailable, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import Message, RunUpdate, Status
 from ..stores.segments import Kind
-from .commands import START, Send
+from .commands import END, START, Send
+from .control import RUN_CHANNEL
 from .errors import InvalidUpdateError, PerdureError
 from .options import RunOptions
 from .payloads import (
@@ -22,6 +23,7 @@ from .payloads import (
     UPDATE,
     ReasonPayload,
     ResumePayload,
+    RetryPayload,
     UpdatePayload,
     unpack,
     unpack_input,
@@ -31,6 +33,9 @@ from .position import Position
 from .recorder import Recorder
 from .restore import load_control, load_sends, load_values, position_at
 from .topology import Topology
+
+_CHANGED = "the state was changed from outside; resume() goes on from there"
+"""Why a thread that waited for its user is paused once its state was changed. Kept as its reason."""
 
 Router = Callable[[str, tuple[tuple[str, Any], ...]], tuple[str | Send, ...]]
 """Asks the conditional edges of a node where to go, after its writes."""
@@ -49,51 +54,68 @@ class Applier:
         self._thread_id = thread_id
         self._recorder = recorder
         self._route = route
+        self.refused: PerdureError | StoreError | None = None
+        """Why the last message could not be applied."""
 
     @property
     def _at(self) -> Position:
         return self._recorder.at
 
     def begin(self, message: Message) -> RunOptions:
-        """Start the run that an input message asks for. Raises `PerdureError` for an input that cannot be used; the run
-        is open then and has to be closed."""
+        """Start the run that an input message asks for. Raises `PerdureError` or `StoreError` for an input that cannot be
+        used; the run is open then and has to be closed. Raises `StoreUnavailable`; then nothing has changed."""
+        past, unfit = self._past(message)
         self._recorder.consume(message)
         self._recorder.open_run(message.run)
+        if unfit is not None:
+            raise unfit
         payload = unpack_input(self._codec, message)
+        if past is not None:
+            self._go_back(past)
         updates = self._topology.input.updates(payload.input, START)
         self._write(START, tuple(updates.items()), "input", options=payload.options.to_data())
         return payload.options
 
-    def apply(self, message: Message, *, idle: bool) -> None:
+    def apply(self, message: Message, *, idle: bool, options: RunOptions) -> RunOptions:
         """Apply a message that changes a thread between two steps. What turns out not to be possible pauses the thread
         with the reason: the message was accepted, so it must not vanish. `idle` says that the thread only waits for its
-        user; then it goes on waiting after an update that gives it other work.
+        user; then it goes on waiting after an update that gives it other work. Returns the options with which the run
+        goes on, which are `options` unless the message brings others.
 
         Raises `StoreUnavailable`; then nothing has changed.
         """
         past, unfit = self._past(message)
         self._recorder.consume(message)
+        self.refused = None
         try:
             if unfit is not None:
                 raise unfit
             if message.kind == RESUME:
-                self._resume(ResumePayload(*unpack(self._codec, message)))
+                resume = ResumePayload(*unpack(self._codec, message))
+                self._resume(resume)
+                options = self._with_options(options, resume.options)
             elif message.kind == UPDATE:
                 payload = UpdatePayload(*unpack(self._codec, message))
-                self._update(payload, past)
+                self._update(payload, past, options)
                 if idle and (payload.as_node is not None or payload.parent) and self._at.run_open:
-                    self._recorder.pause("the state was changed from outside; resume() goes on from there")
+                    self._recorder.pause(_CHANGED)
             elif message.kind == PAUSE:
                 reason = ReasonPayload(*unpack(self._codec, message)).reason
                 self._recorder.pause(reason or "paused by a user; resume() goes on")
             else:
+                retry = RetryPayload(*unpack(self._codec, message)) if message.payload else RetryPayload()
                 self._retry()
+                options = self._with_options(options, retry.options)
         except (PerdureError, StoreError) as error:
+            self.refused = error
             self._recorder.pause(f"{message.kind} message {message.number} could not be applied: {error}")
+        return options
 
     def cancel(self, message: Message) -> None:
         """End the run in progress, and those that are still queued. Everything else unread is recorded as undelivered."""
         at, recorder = self._at, self._recorder
+        # The cancel was accepted before the run had ended for others to see: then it is the run's end.
+        recorder.take_back_end()
         recorder.consume(message)
         reason = ReasonPayload(*unpack(self._codec, message)).reason or "cancelled by a user"
         draft = recorder.open()
@@ -104,7 +126,7 @@ class Applier:
         if at.run_open:
             recorder.close_run(Status.CANCELLED, reason)
         else:
-            at.run_status = Status.CANCELLED
+            at.run_status, at.run_reason = Status.CANCELLED, reason
         draft.runs.extend(RunUpdate(run=other.run, status=Status.CANCELLED, reason=reason) for other in queued)
 
     def _resume(self, payload: ResumePayload) -> None:
@@ -119,10 +141,12 @@ class Applier:
 
     def _go_on(self) -> None:
         at, recorder = self._at, self._recorder
+        paused = at.paused
         self._reopen()
-        if at.paused:
+        if paused:
             recorder.pause("")
-        elif at.next:
+        # Who ends a pause of their own making does not thereby agree to the breakpoint behind it.
+        if at.next and paused in ("", _CHANGED):
             recorder.pass_breakpoint()
             at.since = at.step
 
@@ -139,20 +163,40 @@ class Applier:
         # The branch that raised it was left by a fork; the answer has nowhere to go.
 
     def _retry(self) -> None:
-        self._reopen()
-        self._at.failures.clear()
-        self._recorder.pause("")
-        self._recorder.open().progress = True
+        at, recorder = self._at, self._recorder
+        if self._reopen():
+            # The limit counts from here, and the breakpoint was passed before the task failed.
+            recorder.pass_breakpoint()
+            at.since = at.step
+        at.failures.clear()
+        recorder.pause("")
+        recorder.open().progress = True
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> bool:
         at = self._at
-        if not at.run_open and at.next:
-            self._recorder.open_run(at.run)
+        if at.run_open or not at.next:
+            return False
+        self._recorder.open_run(at.run)
+        return True
 
-    def _update(self, payload: UpdatePayload, past: Position | None = None) -> None:
+    def _with_options(self, options: RunOptions, data: dict[str, Any] | None) -> RunOptions:
+        at = self._at
+        if data is None or not at.run_open or not at.head or data == options.to_data():
+            return options
+        changed = RunOptions.from_data(data)
+        self._recorder.change_options(data)
+        return changed
+
+    def _update(
+        self, payload: UpdatePayload, past: Position | None = None, options: RunOptions | None = None
+    ) -> None:
         before = replace(self._at)
         if past is not None:
+            kept = past.options
             self._go_back(past)
+            # It is still the same run: it goes on with its own options, not with those of the run it goes back to.
+            if options is not None and options.to_data() != kept:
+                self._at.options = options.to_data()
         try:
             self._make_update(payload)
         except PerdureError:
@@ -163,16 +207,20 @@ class Applier:
         source = "fork" if payload.parent else "update"
         node = payload.as_node
         if node is None:
-            updates = self._topology.state.updates(payload.values, "update_state")
             at = self._at
             after = Successors(at.next, at.joins, at.sends)
-            writes = [("update_state", channel, value) for channel, value in updates.items()]
-            self._recorder.checkpoint(source, writes, after, at.done, carry=True)
+            self._recorder.checkpoint(source, self._writes(payload.values, "update_state"), after, at.done, carry=True)
+            return
+        if node == END:
+            self._recorder.checkpoint(source, self._writes(payload.values, node), Successors((), {}, {}), (), carry=False)
             return
         if node != START and node not in self._topology.nodes:
             raise InvalidUpdateError(f"update_state(as_node={node!r}): the graph has no such node", nodes=(node,))
         updates = self._topology.state.updates(payload.values, node)
         self._write(node, tuple(updates.items()), source)
+
+    def _writes(self, values: Any, writer: str) -> list[tuple[str, str, Any]]:
+        return [(writer, channel, value) for channel, value in self._topology.state.updates(values, writer).items()]
 
     def _write(
         self, node: str, writes: Sequence[tuple[str, Any]], source: str, options: dict[str, Any] | None = None
@@ -184,12 +232,13 @@ class Applier:
         done = () if source == "input" else ((node, node),)
         self._recorder.checkpoint(source, [(node, channel, value) for channel, value in writes], after, done, options=options)
 
-    def _past(self, message: Message) -> tuple[Position | None, Exception | None]:
-        """The older checkpoint that an update starts from, or why it cannot be had. Read before anything is changed."""
-        if message.kind != UPDATE:
-            return None, None
+    def _past(self, message: Message) -> tuple[Position | None, PerdureError | StoreError | None]:
+        """The older checkpoint that a message starts from, or why it cannot be had. Read before anything is changed."""
         try:
-            seq = UpdatePayload(*unpack(self._codec, message)).parent
+            if message.kind == UPDATE:
+                seq = UpdatePayload(*unpack(self._codec, message)).parent
+            else:
+                seq = unpack_input(self._codec, message).parent if message.kind in INPUTS else 0
             return (self._position(seq) if seq else None), None
         except StoreUnavailable:
             raise
@@ -198,9 +247,15 @@ class Applier:
 
     def _position(self, seq: int) -> Position:
         assert self._store is not None, "only a thread with a store has older checkpoints"
+        if seq > self._recorder.sealed:
+            # Another owner's, who has taken the thread over: this one will be told with its next commit.
+            raise UnknownCheckpoint(self._thread_id, seq)
         reader = HistoryReader(self._store, self._thread_id)
         control = load_control(reader, seq)
-        position = position_at(seq, control, load_values(reader, control.manifest, self._codec))
+        values = load_values(reader, control.manifest, self._codec)
+        options = values.pop(RUN_CHANNEL, {})
+        position = position_at(seq, control, values)
+        position.options = options
         position.sends = load_sends(reader.rows_of(seq), self._codec)
         return position
 

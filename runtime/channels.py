@@ -166,19 +166,25 @@ class ReducerChannel(Channel):
         if folded is None:
             return self._whole(start, writes)
         value, deltas = folded
-        if old is MISSING or not start:
+        told = len(writes) == 1 or len({writer for writer, _ in writes}) == len(writes)
+        told = told and all(delta.op in _TELLING for delta in deltas)
+        fresh = old is MISSING or not start
+        if fresh and (len(writes) == 1 or not told):
             # A delta applies to what is stored, and neither a default nor an empty start need be. Nor would it save
             # anything.
             alone = writes[0][0] if len(writes) == 1 else ""
-            told = len(writes) == 1 and not start and deltas[0].op in _TELLING
-            return Merge(value, (Change(Kind.VALUE, value, alone),), told)
-        changes = tuple([Change(Kind.DELTA, delta, write[0]) for delta, write in zip(deltas, writes, strict=True)])
-        told = len(writes) == 1 or len({writer for writer, _ in writes}) == len(writes)
-        told = told and all(delta.op in _TELLING for delta in deltas)
-        return Merge(value, changes, told)
+            return Merge(value, (Change(Kind.VALUE, value, alone),), told and not start)
+        changes = [Change(Kind.DELTA, delta, write[0]) for delta, write in zip(deltas, writes, strict=True)]
+        if fresh:
+            # Several writers: the start and each one's delta are half of the value and each one's update.
+            changes.insert(0, Change(Kind.VALUE, start, ""))
+        return Merge(value, tuple(changes), told)
 
     def updates(self, changes: Sequence[Change]) -> dict[str, Any]:
-        return {change.writer: update_of(change.value) if change.kind == Kind.DELTA else change.value for change in changes}
+        told = [change for change in changes if change.writer]
+        return {
+            change.writer: update_of(change.value) if change.kind == Kind.DELTA else change.value for change in told
+        }
 
     def _folded(self, start: Any, writes: Sequence[Write]) -> tuple[Any, list[Delta]] | None:
         if self.fold is None or start is MISSING:

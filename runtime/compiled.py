@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -13,22 +13,23 @@ from typing import Any, TypeAlias
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import UnknownThread
-from ..stores.records import Status, ThreadRecord
+from ..stores.records import Status
 from .clock import SystemClock
-from .commands import Command
+from .commands import END, START, Command
 from .config import Config, read_config
-from .errors import CheckpointNotFound, InputError, NotInterrupted, PerdureError
+from .errors import CheckpointNotFound, InputError, InvalidUpdateError, PerdureError
 from .failures import as_error
 from .inprocess import InProcess
-from .local import LocalExecutor
+from .local import CallerLoop, LocalExecutor
 from .loop import Settled
 from .objects import run_without_store
-from .payloads import INPUT, REPLACE, RESUME, RETRY, UPDATE, InputPayload, pack, pack_input
-from .portal import BackgroundLoop, LoopPortal, Portal
-from .ports import Observer, StepEvent
-from .snapshots import SnapshotReader, StateSnapshot, config_of
+from .options import named_nodes
+from .portal import BackgroundLoop, Portal, in_thread
+from .ports import Gate, Observer, StepEvent
+from .requests import ask, send_update
+from .snapshots import SnapshotReader, StateSnapshot, checkpoint_id, config_of
 from .stream import events_of, read_modes
-from .topology import Topology
+from .topology import Topology, suggestion
 
 ConfigDict: TypeAlias = Mapping[str, Any]
 
@@ -95,67 +96,74 @@ class CompiledGraph:
         input: Any,
         config: ConfigDict | None = None,
         *,
-        stream_mode: str | Sequence[str] = "values",
+        stream_mode: str | Sequence[str] = "updates",
         durability: str | None = None,
         interrupt_before: Sequence[str] | str | None = None,
         interrupt_after: Sequence[str] | str | None = None,
     ) -> Iterator[Any]:
         """Run as `invoke` does, yielding each step once it is durable.
 
-        Mode `values` yields the output values after each step, `updates` a dict of node and update for each task; a list
-        of modes yields (mode, event).
+        Mode `updates` yields a dict of node and update for each task, `values` the whole state after each step; a list of
+        modes yields (mode, event). Who leaves the stream early stops the run after the step in progress;
+        `invoke(None, config)` goes on.
         """
         modes = read_modes(stream_mode)
         given = self._config(config, durability, interrupt_before, interrupt_after)
         inbox: queue.SimpleQueue[StepEvent | BaseException | None] = queue.SimpleQueue()
         context = copy_context()
+        gate = Gate()
 
         def work() -> None:
             try:
-                self._values(context.run(self._run, input, given, inbox.put, self._sync_portal))
+                self._values(context.run(self._run, input, given, inbox.put, self._sync_portal, gate))
                 inbox.put(None)
             except BaseException as error:  # noqa: BLE001 — raised again where the stream is read
                 inbox.put(error)
 
         worker = threading.Thread(target=work, name="perdure-stream", daemon=True)
         worker.start()
-        while (event := inbox.get()) is not None:
-            if isinstance(event, BaseException):
-                raise event
-            yield from events_of(event, modes, self.topology.output.select)
-        worker.join()
+        try:
+            while (event := inbox.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield from events_of(event, modes, self.topology.state.complete)
+        finally:
+            gate.drain = True
+            worker.join()
 
     async def ainvoke(self, input: Any, config: ConfigDict | None = None, **options: Any) -> dict[str, Any]:
-        """`invoke` for async callers: async nodes run on the caller's event loop, sync ones on a thread of their own."""
+        """`invoke` for async callers: async nodes run on the caller's event loop, sync ones on a thread of their own.
+
+        Cancelled, it cancels the async nodes that run, waits for the sync ones, and leaves a thread that
+        `ainvoke(None, config)` goes on with.
+        """
         given = self._config(config, *_run_options(options))
-        portal = LoopPortal(asyncio.get_running_loop())
-        settled = await asyncio.to_thread(self._run, input, given, None, lambda: portal)
-        return self._values(settled)
+        return self._values(await self._run_async(input, given, None))
 
     async def astream(
-        self, input: Any, config: ConfigDict | None = None, *, stream_mode: str | Sequence[str] = "values", **options: Any
-    ) -> AsyncIterator[Any]:
-        """`stream` for async callers."""
+        self, input: Any, config: ConfigDict | None = None, *, stream_mode: str | Sequence[str] = "updates", **options: Any
+    ) -> AsyncGenerator[Any, None]:
+        """`stream` for async callers, who should close a stream that they leave early (`contextlib.aclosing`)."""
         modes = read_modes(stream_mode)
         given = self._config(config, *_run_options(options))
         loop = asyncio.get_running_loop()
-        portal = LoopPortal(loop)
         inbox: asyncio.Queue[StepEvent | None] = asyncio.Queue()
 
-        def tell(event: StepEvent | None) -> None:
+        def tell(event: StepEvent) -> None:
             loop.call_soon_threadsafe(inbox.put_nowait, event)
 
-        def work() -> Settled:
-            try:
-                return self._run(input, given, tell, lambda: portal)
-            finally:
-                tell(None)
-
-        running = asyncio.ensure_future(asyncio.to_thread(work))
-        while (event := await inbox.get()) is not None:
-            for item in events_of(event, modes, self.topology.output.select):
-                yield item
-        self._values(await running)
+        running = asyncio.ensure_future(self._run_async(input, given, tell))
+        # Called after every event was put: both go through the loop's queue, in order.
+        running.add_done_callback(lambda _: inbox.put_nowait(None))
+        try:
+            while (event := await inbox.get()) is not None:
+                for item in events_of(event, modes, self.topology.state.complete):
+                    yield item
+            self._values(await running)
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait([running])
 
     # -- reading and changing ------------------------------------------------------------------------------------
 
@@ -169,7 +177,7 @@ class CompiledGraph:
             reader = self._reader(given.thread_id)
         except UnknownThread:
             if given.checkpoint:
-                raise CheckpointNotFound(given.thread_id, str(given.checkpoint)) from None
+                raise CheckpointNotFound(given.thread_id, checkpoint_id(given.checkpoint)) from None
             return StateSnapshot({}, (), {"configurable": {"thread_id": given.thread_id}}, {}, "", None, (), ())
         return reader.at(given.checkpoint) if given.checkpoint else reader.head()
 
@@ -191,70 +199,63 @@ class CompiledGraph:
         yield from reader.history(where=filter, before=until, limit=limit)
 
     def update_state(self, config: ConfigDict, values: Any, as_node: str | None = None) -> dict[str, Any]:
-        """Change the state through its reducers, as if `as_node` had returned `values`; without it the tasks that are to
-        run next stay as they are. A config that names a checkpoint forks from there. Nothing is run.
+        """Change the state through its reducers, as if `as_node` had returned `values` (END: and nothing followed). Without
+        it the tasks that are to run next stay as they are, except that the conditional edges of the node that ran last,
+        if it ran alone, are asked again; a thread without a state takes it as an input. A config that names a checkpoint
+        forks from there. No node is run.
 
         Returns the config of the new checkpoint. Raises `InvalidUpdateError`, `ThreadBusy`, `CheckpointNotFound`.
         """
         given = self._thread_config(config)
         self.check_update(values, as_node)
-        if given.checkpoint:
-            self.get_state(config)
         runner = self._runner(given)
-        runner.send(given.thread_id, UPDATE, pack(self.codec, values, as_node, given.checkpoint))
-        runner.run(given.thread_id)
-        return config_of(given.thread_id, self._store().thread(given.thread_id).head)
+        send_update(runner, given, values, as_node)
+        settled = runner.run(given.thread_id)
+        if settled.refused is not None:
+            raise settled.refused
+        return config_of(given.thread_id, settled.position.head)
 
     def check_update(self, values: Any, as_node: str | None) -> None:
         """Refuse an update from outside that cannot be applied. Raises `InvalidUpdateError`, `StateValidationError`."""
         from_node = as_node or "update_state"
         self.topology.state.updates(values, from_node)
-        if as_node is not None and as_node not in self.topology.nodes and as_node not in self.topology.edges:
+        if as_node is not None and as_node not in (START, END, *self.topology.nodes):
             known = ", ".join(map(repr, self.topology.nodes))
-            raise InputError(f"as_node={as_node!r} is no node of graph {self.name!r}; its nodes are {known}")
+            raise InvalidUpdateError(
+                f"as_node={as_node!r} is no node of graph {self.name!r}{suggestion(as_node, self.topology.nodes)}; its nodes "
+                f"are {known}",
+                nodes=(as_node,),
+            )
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _run(self, input: Any, given: Config, observer: Observer | None, portal: Callable[[], Portal]) -> Settled:
+    async def _run_async(self, input: Any, given: Config, observer: Observer | None) -> Settled:
+        portal, gate = CallerLoop(asyncio.get_running_loop()), Gate()
+        running = in_thread(lambda: self._run(input, given, observer, lambda: portal, gate), "perdure-run")
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            gate.drain = True
+            portal.stop()
+            await asyncio.wait([running])
+            raise
+
+    def _run(
+        self, input: Any, given: Config, observer: Observer | None, portal: Callable[[], Portal], gate: Gate | None = None
+    ) -> Settled:
         executor = lambda: LocalExecutor(portal)  # noqa: E731 — a factory, read once
         if self.checkpointer is None:
             if input is None or isinstance(input, Command):
                 raise InputError("this graph was compiled without a store, so it has no thread that could go on")
             self.topology.input.updates(input, "")
             return run_without_store(
-                self.topology, input, given.options, clock=SystemClock(), executor=executor, observer=observer
+                self.topology, input, given.options, clock=SystemClock(), executor=executor, observer=observer, gate=gate
             )
         if not given.thread_id:
             raise InputError("name the thread: config={'configurable': {'thread_id': ...}}")
         runner = self._runner(given, executor)
-        if input is None:
-            self._go_on(runner, given)
-        elif isinstance(input, Command):
-            self._answer(runner, given, input)
-        else:
-            self.topology.input.updates(input, "")
-            kind = REPLACE if self._exists(given.thread_id) else INPUT
-            runner.send(given.thread_id, kind, pack_input(self.codec, InputPayload(input, given.options)))
-        return runner.run(given.thread_id, observer)
-
-    def _go_on(self, runner: InProcess, given: Config) -> None:
-        record = self._store().thread(given.thread_id)
-        if given.checkpoint:
-            self.get_state(config_of(given.thread_id, given.checkpoint))
-            runner.send(given.thread_id, UPDATE, pack(self.codec, None, None, given.checkpoint))
-            runner.send(given.thread_id, RESUME, pack(self.codec, "", None, None))
-        elif record.status is Status.FAILED:
-            runner.send(given.thread_id, RETRY, b"")
-        elif record.status in (Status.PAUSED, Status.INTERRUPTED) and not record.waits:
-            runner.send(given.thread_id, RESUME, pack(self.codec, "", None, None))
-
-    def _answer(self, runner: InProcess, given: Config, command: Command[Any]) -> None:
-        record = self._store().thread(given.thread_id)
-        if command.goto:
-            raise InputError("Command(goto=...) cannot be given to invoke; use update_state(config, ..., as_node=...)")
-        for interrupt_id, answer in answers_of(command.resume, record).items():
-            payload = pack(self.codec, interrupt_id, answer, command.update)
-            runner.send(given.thread_id, RESUME, payload, statuses=_ANSWERABLE, wait=interrupt_id)
+        ask(runner, given, input)
+        return runner.run(given.thread_id, observer, gate)
 
     def _values(self, settled: Settled) -> dict[str, Any]:
         if settled.exception is not None:
@@ -285,14 +286,7 @@ class CompiledGraph:
             return self._portal
 
     def _reader(self, thread_id: str) -> SnapshotReader:
-        return SnapshotReader(self._store(), self._store().thread(thread_id), self.codec)
-
-    def _exists(self, thread_id: str) -> bool:
-        try:
-            self._store().thread(thread_id)
-        except UnknownThread:
-            return False
-        return True
+        return SnapshotReader(self._store(), self._store().thread(thread_id), self.codec, self.topology.state.complete)
 
     def _store(self) -> CheckpointStore:
         if self.checkpointer is None:
@@ -306,30 +300,16 @@ class CompiledGraph:
         before: Sequence[str] | str | None = None,
         after: Sequence[str] | str | None = None,
     ) -> Config:
-        return read_config(config, durability=durability, interrupt_before=before, interrupt_after=after)
+        given = read_config(config, durability=durability, interrupt_before=before, interrupt_after=after)
+        for nodes in (given.options.interrupt_before, given.options.interrupt_after):
+            named_nodes(self.topology, nodes or ())
+        return given
 
     def _thread_config(self, config: ConfigDict) -> Config:
         given = read_config(config)
         if not given.thread_id:
             raise InputError("name the thread: config={'configurable': {'thread_id': ...}}")
         return given
-
-
-_ANSWERABLE = frozenset({Status.INTERRUPTED, Status.QUEUED, Status.RUNNING, Status.PAUSED})
-
-
-def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:
-    """Which open interrupt each answer is for. Raises `NotInterrupted`, `InputError` where several wait and none is named."""
-    if not record.waits:
-        raise NotInterrupted(record.thread_id, record.status)
-    if isinstance(resume, dict) and resume and all(isinstance(key, str) and key in record.waits for key in resume):
-        return dict(resume)
-    if len(record.waits) > 1:
-        raise InputError(
-            f"thread {record.thread_id!r} waits at {len(record.waits)} interrupts; answer by id: "
-            f"{{{', '.join(f'{wait!r}: ...' for wait in record.waits)}}}"
-        )
-    return {record.waits[0]: resume}
 
 
 def _run_options(options: Mapping[str, Any]) -> tuple[Any, Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from .errors import InputError
 from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions
@@ -39,6 +40,8 @@ def read_config(
         raise InputError(f"config has the key {unknown[0]!r}; a graph's own settings belong into config={{'configurable': {{...}}}}")
     configurable = dict(given.get("configurable") or {})
     thread_id = configurable.get("thread_id", "")
+    if isinstance(thread_id, int | UUID) and not isinstance(thread_id, bool):
+        thread_id = str(thread_id)
     if not isinstance(thread_id, str):
         raise InputError(f"config['configurable']['thread_id'] is a {type(thread_id).__name__}; it must be a str")
     chosen = configurable.get("checkpoint_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from ..stores.records import UNDELIVERED, Commit, RunUpdate, Status
@@ -29,6 +30,8 @@ class Draft:
     run: int | None = None
     status: Status | None = None
     reason: str | None = None
+    before: str | None = None
+    """The reason that it held before `settle`, such as the end of a pause, which `reopen` must not lose."""
     waits: tuple[str, ...] | None = None
     release: bool = False
     expect_inbox: int | None = None
@@ -50,6 +53,7 @@ class Draft:
 
     def settle(self, status: Status, reason: str, waits: tuple[str, ...], inbox: int) -> None:
         """Make it the commit that gives the thread up."""
+        self.before = self.reason
         self.status = status
         self.reason = reason
         self.waits = waits
@@ -59,7 +63,7 @@ class Draft:
     def reopen(self) -> None:
         """Take `settle` back: mail came first."""
         self.status = None
-        self.reason = None
+        self.reason = self.before
         self.waits = None
         self.release = False
         self.expect_inbox = None
@@ -72,16 +76,16 @@ def merge_drafts(drafts: list[Draft], base: Commit) -> Commit:
     between the two.
     """
     last = drafts[-1]
-    rows: list[Row] = []
-    for draft in drafts:
-        if draft.checkpoint and rows:
-            rows = [row for row in rows if row.kind != Kind.RESULT]
-        rows.extend(draft.rows)
+    newest_first: list[list[Row]] = []
+    merged = False
+    for draft in reversed(drafts):
+        newest_first.append([row for row in draft.rows if row.kind != Kind.RESULT] if merged else draft.rows)
+        merged = merged or draft.checkpoint
     return replace(
         base,
         first=drafts[0].seq,
         last=last.seq,
-        rows=tuple(rows),
+        rows=tuple(chain.from_iterable(reversed(newest_first))),
         head=next((draft.seq for draft in reversed(drafts) if draft.checkpoint), None),
         status=last.status,
         reason=next((draft.reason for draft in reversed(drafts) if draft.reason is not None), None),

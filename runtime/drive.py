@@ -89,7 +89,8 @@ class WriterThread:
             self._thread.join()
 
     def _wake(self) -> None:
-        self._work.set()
+        if not self._work.is_set():
+            self._work.set()
         if self._thread is None:
             with self._starting:
                 if self._thread is None:

@@ -71,6 +71,14 @@ class RoutingError(PerdureError, ValueError):
         self.target = repr(target)
 
 
+class RouterRaised(PerdureError):
+    """A conditional edge raised, outside any node: `__cause__` is what it raised."""
+
+    def __init__(self, source: str, error: Exception) -> None:
+        super().__init__(f"a conditional edge of {source!r} raised {type(error).__name__}: {error}")
+        self.source = source
+
+
 class GraphRecursionError(PerdureError, RecursionError):
     """A run took more steps than its `recursion_limit`."""
 

@@ -75,12 +75,15 @@ def _attempt(step: Step, task: Task, node: Node, portal: Callable[[], Portal], s
     schema = node.input or topology.state
     state = schema.accept(task.arg) if task.send else schema.view(step.values)
     returned = node.call(state, step.config)
-    if inspect.isawaitable(returned):
+    if type(returned) not in _NEVER_AWAITED and inspect.isawaitable(returned):
         returned = portal().run(_awaiting(returned))
     writes, goto = interpret(topology, task.node, returned)
     if task.node in topology.branches:
         goto = (*goto, *route(step, task.node, writes, portal))
     return Done(task.path, writes, goto, time.perf_counter() - started)
+
+
+_NEVER_AWAITED = frozenset({dict, list, str, bool, type(None)})
 
 
 async def _awaiting(awaitable: Any) -> Any:
@@ -131,7 +134,7 @@ def route(step: Step, source: str, writes: tuple[tuple[str, Any], ...], portal: 
     for branch in topology.branches[source]:
         state = (branch.input or topology.state).view(values)
         result = branch.call(state, step.config)
-        if inspect.isawaitable(result):
+        if type(result) not in _NEVER_AWAITED and inspect.isawaitable(result):
             result = portal().run(_awaiting(result))
         targets.extend(branch.resolve(result))
     return tuple(targets)

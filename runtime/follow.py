@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from ..stores.base import CheckpointStore
@@ -13,7 +14,7 @@ from ..stores.records import Status
 from ..stores.segments import Kind, Row
 from .channels import update_of
 from .control import RUN_CHANNEL, Control, decode_control
-from .ports import StepEvent
+from .ports import StepEvent, Told, told_update
 from .restore import add_pending, load_values, position_at
 
 _TOLD = frozenset({Kind.VALUE, Kind.DELTA, Kind.WRITE})
@@ -23,13 +24,17 @@ class Follower:
     """Reads what a thread has committed since it last looked. Safe against crashes of owners: what was seen was durable,
     and nothing durable is skipped."""
 
-    def __init__(self, store: CheckpointStore, thread_id: str, codec: Codec, *, after: int, values: bool) -> None:
+    def __init__(
+        self, store: CheckpointStore, thread_id: str, codec: Codec, *, run: int, after: int, values: bool
+    ) -> None:
+        """Follow run `run`; `after` is a seq before its first commit."""
         self.seen = after
         """Everything up to this seq was looked at."""
         self._store = store
         self._thread_id = thread_id
         self._reader = HistoryReader(store, thread_id)
         self._codec = codec
+        self._run = run
         self._values = values
         self._stopped_at = 0
 
@@ -41,30 +46,35 @@ class Follower:
             segments = self._store.segments(self._thread_id, first=self.seen + 1, last=record.seq)
             rows = [row for segment in reversed(segments) for row in segment.rows if row.checkpoint > self.seen]
             self.seen = record.seq
-            for row in rows:
-                if row.kind == Kind.CHECKPOINT:
-                    yield self._event(row, [other for other in rows if other.checkpoint == row.checkpoint])
-        if record.status is Status.INTERRUPTED and self._stopped_at != record.seq:
+            for checkpoint, group in groupby(rows, key=lambda row: row.checkpoint):
+                yield from self._events(checkpoint, list(group))
+        if record.status is Status.INTERRUPTED and record.run == self._run and self._stopped_at != record.seq:
             self._stopped_at = record.seq
             yield self._stop(record.head, record.seq)
 
-    def _event(self, row: Row, rows: list[Row]) -> StepEvent:
-        control = self._control(row)
-        values: Mapping[str, Any] = {}
-        if self._values:
-            values = load_values(self._reader, control.manifest, self._codec)
-            values.pop(RUN_CHANNEL, None)
-        return StepEvent(row.checkpoint, control.step, control.source, values, self._updates(control, rows))
+    def _events(self, seq: int, rows: list[Row]) -> Iterator[StepEvent]:
+        for row in rows:
+            if row.kind == Kind.CHECKPOINT and (control := self._control(row)).run == self._run:
+                yield StepEvent(seq, control.step, control.source, self._read(control), self._updates(control, rows))
 
-    def _updates(self, control: Control, rows: list[Row]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    def _read(self, control: Control) -> Mapping[str, Any]:
+        if not self._values:
+            return {}
+        values = load_values(self._reader, control.manifest, self._codec)
+        values.pop(RUN_CHANNEL, None)
+        return values
+
+    def _updates(self, control: Control, rows: list[Row]) -> tuple[tuple[str, Told], ...]:
         if control.source != "loop":
             return ()
-        updates: dict[str, dict[str, Any]] = {path: {} for path, _ in control.done}
         # A WRITE row says what its node returned where the channel's own rows do not; it is the last word.
-        for row in sorted((row for row in rows if row.kind in _TOLD), key=lambda row: row.kind == Kind.WRITE):
-            if row.writer in updates:
-                updates[row.writer][row.channel] = self._update(row)
-        return tuple((node, updates[path]) for path, node in control.done)
+        written = {(row.writer, row.channel) for row in rows if row.kind == Kind.WRITE}
+        writes: dict[str, list[tuple[str, Any]]] = {path: [] for path, _ in control.done}
+        for row in rows:
+            told = row.kind in _TOLD and (row.kind == Kind.WRITE or (row.writer, row.channel) not in written)
+            if told and row.writer in writes:
+                writes[row.writer].append((row.channel, self._update(row)))
+        return tuple((node, told_update(writes[path])) for path, node in control.done)
 
     def _update(self, row: Row) -> Any:
         if row.kind == Kind.DELTA:
@@ -77,7 +87,7 @@ class Follower:
         position = position_at(head, control, {})
         add_pending(position, self._reader, head, self._codec)
         stops = tuple(stop for task in control.next for stop in position.stops.get(task.path, ()))
-        return StepEvent(seq, control.step, "interrupt", {}, (), stops)
+        return StepEvent(seq, control.step, "interrupt", self._read(control), (), stops)
 
     def _control(self, row: Row) -> Control:
         return decode_control(row.payload, f"checkpoint {row.checkpoint} of thread {self._thread_id!r}")

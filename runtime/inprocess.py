@@ -17,7 +17,7 @@ from .drive import Driver, WriterThread
 from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
 from .loop import Settled, ThreadLoop
 from .payloads import INPUTS, UPDATE
-from .ports import Executor, Observer, Ports
+from .ports import Executor, Gate, Observer, Ports
 from .process import OwnerState, at_work, owner_state
 from .restore import restore
 from .topology import Topology
@@ -69,21 +69,22 @@ class InProcess:
         if record.owner and owner_state(record.owner) is OwnerState.AT_WORK:
             raise ThreadBusy(record.thread_id, f"in process {record.owner}")
 
-    def run(self, thread_id: str, observer: Observer | None = None) -> Settled:
-        """Claim the thread and drive it until it ends or parks. An owner that died is replaced, one that lives is not.
+    def run(self, thread_id: str, observer: Observer | None = None, gate: Gate | None = None) -> Settled:
+        """Claim the thread and drive it until it ends or parks, or `gate` says to drain. An owner that died is replaced, one
+        that lives is not.
 
         Raises `ThreadBusy`, `Fenced` if it is taken over meanwhile, and `StoreUnavailable` when the store stays away.
         """
         with at_work(self.clock.unique()) as owner:
-            return self._drive(self._claim(thread_id, owner), observer)
+            return self._drive(self._claim(thread_id, owner), observer, gate or Gate())
 
-    def _drive(self, record: ThreadRecord, observer: Observer | None) -> Settled:
+    def _drive(self, record: ThreadRecord, observer: Observer | None, gate: Gate) -> Settled:
         writer = Writer(self.store, self.clock)
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()
         try:
             restored = restore(self.store, record, self.codec)
-            ports = Ports(self.store, self.store, executor, self.clock, observer=observer)
+            ports = Ports(self.store, self.store, executor, self.clock, gate, observer=observer)
             loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
             driver = Driver(loop, writer)
             loop.attach(writer.lane(record.thread_id, record.epoch, record.token, driver.post), driver.post)

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from .commands import Send
-from .execute import Step, execute, route
-from .portal import Portal
+from .execute import NodeCancelled, Step, execute, route
+from .portal import LoopPortal, Portal
 from .task import Outcome, Task
+
+T = TypeVar("T")
+
+
+class CallerLoop(LoopPortal):
+    """The event loop of an `ainvoke`. Its caller may be cancelled, and the nodes that run there with it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Cancel what runs, and what is started from now on. Called on the loop's thread."""
+        self._stopped = True
+        for task in self._running:
+            task.cancel()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            return super().run(self._tracked(coroutine))
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise NodeCancelled from None
+            raise
+
+    async def _tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._stopped:
+            coroutine.close()
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await coroutine
+        finally:
+            self._running.discard(task)
 
 
 class LocalExecutor:

@@ -20,12 +20,12 @@ from .apply import Applier
 from .commands import Send
 from .control import Next
 from .draft import Draft
-from .errors import GraphRecursionError, PerdureError
+from .errors import GraphRecursionError, PerdureError, RouterRaised
 from .execute import Step
 from .failures import Failure, encode_failure, of_error, of_task
 from .mailroom import Mailroom
-from .options import Durability, RunOptions, named_nodes
-from .ports import Ended, Event, Need, Poke, Ports, StepEvent
+from .options import Durability, RunOptions, breakpoints
+from .ports import Ended, Event, Need, Poke, Ports, StepEvent, Told, told_update
 from .position import Position
 from .recorder import Recorder
 from .restore import Restored, encode_interrupts, encode_result
@@ -43,6 +43,8 @@ class Settled:
     failure: Failure | None
     exception: BaseException | None
     """The exception itself, where the run failed in this process."""
+    refused: Exception | None = None
+    """Why the last message could not be applied."""
 
 
 LoopRun: TypeAlias = Generator[Need, None, Settled]
@@ -75,8 +77,12 @@ class ThreadLoop:
         self._dead: StoreError | None = None
         self._refused: ParkRefused | None = None
         self._set_options(RunOptions.from_data(restored.options))
-        if self.at.run_open and not self.at.paused:
-            self.at.paused = plan.fits(self.at.next, topology) or self._spent(record.crashes)
+        # After a crash nothing runs ahead of the store for a while: otherwise a node that had ended, and was not yet
+        # durable, would be taken for the one that ended the process.
+        self._careful = record.seq + ports.limits.careful_commits if record.crashes else 0
+        if not self.at.paused:
+            misfit = plan.fits(self.at.next, topology) if self.at.run_open else ""
+            self.at.paused = misfit or self._spent(record.crashes)
 
     def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
         """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop; the
@@ -99,20 +105,20 @@ class ThreadLoop:
                 self._merge()
             elif isinstance(action, plan.Apply):
                 yield from self._apply(action.message)
+            elif isinstance(action, plan.Begin):
+                yield from self._begin(action.message)
             elif isinstance(action, plan.Wait):
                 self._recorder.seal()
                 yield Need.EVENT
             elif isinstance(action, plan.Settle):
                 if (yield from self._settle(action)):
-                    return Settled(action.status, self.at, self._failure, self._exception)
+                    return Settled(action.status, self.at, self._failure, self._exception, self._applier.refused)
             else:
                 self._change(action)
 
     def _change(self, action: plan.Action) -> None:
         if isinstance(action, plan.EndRun):
             self._end_run(action)
-        elif isinstance(action, plan.Begin):
-            self._begin(action)
         elif isinstance(action, plan.Halt):
             self._ports.executor.stop()
             self.at.running.clear()
@@ -121,10 +127,14 @@ class ThreadLoop:
 
     def _apply(self, message: Message) -> Generator[Need, None, None]:
         try:
-            self._applier.apply(message, idle=plan.idle(self.at, self._limits))
+            options = self._applier.apply(message, idle=plan.idle(self.at, self._limits), options=self._options)
         except StoreUnavailable:
             yield Need.STORE
             return
+        if options is not self._options:
+            self._set_options(options)
+        if self.at.run_open and not self.at.paused and (misfit := plan.fits(self.at.next, self._topology)):
+            self._recorder.pause(misfit)
         self._observe("update")
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -174,9 +184,10 @@ class ThreadLoop:
     def _run_tasks(self, todo: tuple[Next, ...]) -> Generator[Need, None, None]:
         nodes = self._topology.nodes
         effects = any(nodes[task.node].effects for task in todo)
-        if effects or not self._recorder.thin:
+        careful = self._recorder.sealed < self._careful
+        if effects or careful or not self._recorder.thin:
             self._recorder.seal()
-        if effects or self._options.durability is Durability.SYNC:
+        if effects or careful or self._options.durability is Durability.SYNC:
             yield from self._until_durable()
         else:
             yield from self._room()
@@ -249,14 +260,18 @@ class ThreadLoop:
             self._fail(error)
             return
         if self._ports.observer is not None:
-            self._observe("loop", tuple((task.node, dict(result.writes)) for task, result in zip(tasks, done, strict=True)))
+            told = ((task.node, told_update(result.writes)) for task, result in zip(tasks, done, strict=True))
+            self._observe("loop", tuple(told))
 
     # -- beginnings and ends -------------------------------------------------------------------------------------
 
-    def _begin(self, action: plan.Begin) -> None:
+    def _begin(self, message: Message) -> Generator[Need, None, None]:
         self._failure = self._exception = None
         try:
-            self._set_options(self._applier.begin(action.message))
+            self._set_options(self._applier.begin(message))
+        except StoreUnavailable:
+            yield Need.STORE
+            return
         except (PerdureError, StoreError) as error:
             self._fail(error)
             return
@@ -269,8 +284,8 @@ class ThreadLoop:
         before, after = options.interrupt_before, options.interrupt_after
         self._limits = plan.Limits(
             recursion_limit=options.recursion_limit,
-            interrupt_before=topology.interrupt_before if before is None else named_nodes(topology, before),
-            interrupt_after=topology.interrupt_after if after is None else named_nodes(topology, after),
+            interrupt_before=topology.interrupt_before if before is None else breakpoints(topology, before),
+            interrupt_after=topology.interrupt_after if after is None else breakpoints(topology, after),
         )
         self._config: Mapping[str, Any] = {
             "configurable": {**options.configurable, "thread_id": self.thread_id},
@@ -286,11 +301,11 @@ class ThreadLoop:
         except PerdureError:
             raise
         except Exception as error:
-            raise PerdureError(f"a conditional edge of {source!r} raised {type(error).__name__}: {error}") from error
+            raise RouterRaised(source, error) from error
 
     def _fail(self, error: PerdureError | StoreError) -> None:
         """The step cannot become a checkpoint: the run fails and the last checkpoint stays."""
-        self._exception = error
+        self._exception = error.__cause__ if isinstance(error, RouterRaised) else error
         self._failure = of_error(error, self.at.step + 1)
         self._close_failed()
 
@@ -300,6 +315,7 @@ class ThreadLoop:
         elif action.failure is None:
             replaced = "replaced by a new input" if action.status is Status.CANCELLED else ""
             self._recorder.close_run(action.status, replaced)
+            self._recorder.pause("")
         elif action.failure.crashed:
             self.at.failures.clear()
             self._recorder.pause(f"node {action.failure.node!r}: {action.failure.message}; retry() tries again")
@@ -334,16 +350,18 @@ class ThreadLoop:
         budget = self._ports.limits.crash_budget
         if crashes < budget:
             return ""
-        nodes = ", ".join(repr(task.node) for task in self.at.next if task.path not in self.at.results)
+        at = self.at
+        nodes = ", ".join(dict.fromkeys(repr(task.node) for task in at.next if task.path not in at.results))
+        place = f"at step {at.step + 1} ({nodes or 'no node'})" if at.run_open else "before its input was taken"
         return (
-            f"its process died {crashes} times at step {self.at.step + 1} ({nodes or 'no node'}) without progress; look for "
-            "what ends the process there, then retry() or cancel()"
+            f"its process died {crashes} times {place} without progress; look for what ends the process there, then "
+            "retry() or cancel()"
         )
 
     # -- observers -----------------------------------------------------------------------------------------------
 
     def _observe(
-        self, source: str, updates: tuple[tuple[str, dict[str, Any]], ...] = (), interrupts: tuple[Any, ...] = ()
+        self, source: str, updates: tuple[tuple[str, Told], ...] = (), interrupts: tuple[Any, ...] = ()
     ) -> None:
         if self._ports.observer is None:
             return

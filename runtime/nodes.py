@@ -27,7 +27,10 @@ class Resources:
     """Ray's runtime environment for the node's own process."""
 
     def __bool__(self) -> bool:
-        return self != Resources()
+        return self != _DEFAULTS
+
+
+_DEFAULTS = Resources()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from .drive import Driver
 from .loop import Settled, ThreadLoop
 from .options import RunOptions
 from .payloads import INPUT, InputPayload, pack_input
-from .ports import Executor, Observer, Ports
+from .ports import Executor, Gate, Observer, Ports
 from .position import Position
 from .restore import Restored
 from .topology import Topology
@@ -59,6 +59,7 @@ def run_without_store(
     clock: Clock,
     executor: Callable[[], Executor],
     observer: Observer | None = None,
+    gate: Gate | None = None,
 ) -> Settled:
     """Run a graph once, keeping nothing: neither its steps nor, if it is interrupted, the place where it stopped."""
     codec = ObjectCodec()
@@ -68,7 +69,7 @@ def run_without_store(
     nothing = _Nothing()
     writer = Writer(nothing, clock)
     nodes = executor()
-    ports = Ports(nothing, None, nodes, clock, observer=observer)
+    ports = Ports(nothing, None, nodes, clock, gate or Gate(), observer=observer)
     loop = ThreadLoop(record, Restored(Position(mail=mail), {}), topology, codec, ports)
     driver = Driver(loop, writer)
     loop.attach(writer.lane("", 0, "", driver.post), driver.post)

@@ -79,6 +79,12 @@ class RunOptions:
         return cls(**fields)
 
 
+def breakpoints(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
+    """The nodes that a thread's interrupt list names. One that a later version of the graph does not have stops nobody."""
+    names = frozenset(nodes)
+    return frozenset(topology.nodes) if "*" in names else names & topology.nodes.keys()
+
+
 def named_nodes(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
     """The nodes that an interrupt list names; `*` stands for all. Raises `InputError`."""
     names = frozenset(nodes)

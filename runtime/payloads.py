@@ -27,6 +27,8 @@ class InputPayload:
 
     input: Any
     options: RunOptions
+    parent: int = 0
+    """Checkpoint to start from; 0 for the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,16 @@ class ResumePayload:
     answer: Any = None
     update: Any = None
     """A state update that comes with the answer (`Command(resume=..., update=...)`)."""
+    options: dict[str, Any] | None = None
+    """Options that the run goes on with (`RunOptions.to_data`); None: those it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPayload:
+    """Run what failed again."""
+
+    options: dict[str, Any] | None = None
+    """As in `ResumePayload`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,8 @@ def pack(codec: Codec, *fields: Any) -> bytes:
 
 def pack_input(codec: Codec, payload: InputPayload) -> bytes:
     """Payload of an input message. Raises `Unencodable`."""
-    return pack(codec, payload.input, payload.options.to_data())
+    start = (payload.parent,) if payload.parent else ()
+    return pack(codec, payload.input, payload.options.to_data(), *start)
 
 
 def unpack(codec: Codec, message: Message) -> list[Any]:
@@ -79,5 +92,5 @@ def unpack(codec: Codec, message: Message) -> list[Any]:
 
 def unpack_input(codec: Codec, message: Message) -> InputPayload:
     """What an input message says."""
-    value, options = unpack(codec, message)
-    return InputPayload(value, RunOptions.from_data(options))
+    value, options, *parent = unpack(codec, message)
+    return InputPayload(value, RunOptions.from_data(options), *parent)

@@ -117,7 +117,7 @@ def _onward(at: Position, limits: Limits) -> Action:
     if not at.run_open:
         return _between_runs(at)
     if at.paused and not at.running:
-        return Settle(Status.PAUSED, at.paused)
+        return Settle(Status.PAUSED, at.paused, _waits(at))
     if limits.drain and at.next and not at.running:
         return Settle(Status.QUEUED)
     return _within_run(at, limits)
@@ -139,7 +139,8 @@ def _from_mail(at: Position) -> Action | None:
 def _between_runs(at: Position) -> Action:
     for message in at.mail:
         if message.kind in INPUTS:
-            return Begin(message)
+            # Paused before its run: by a user, or since its process died each time that it began.
+            return Settle(Status.PAUSED, at.paused) if at.paused else Begin(message)
     if at.next and at.run_status is Status.SUCCEEDED:
         return Settle(Status.PAUSED, "the state was updated after the run had ended; resume() goes on from there")
     return Settle(at.run_status)
@@ -166,7 +167,11 @@ def _within_run(at: Position, limits: Limits) -> Action:
         return RunTasks(todo)
     if at.running:
         return WAIT
-    return Settle(Status.INTERRUPTED, waits=tuple(stop.id for task in at.next for stop in at.stops.get(task.path, ())))
+    return Settle(Status.INTERRUPTED, waits=_waits(at))
+
+
+def _waits(at: Position) -> tuple[str, ...]:
+    return tuple(stop.id for task in at.next for stop in at.stops.get(task.path, ()))
 
 
 def _at_breakpoint(at: Position, limits: Limits) -> bool:
@@ -185,13 +190,20 @@ class Wiring:
         for join in topology.joins:
             for start in join.starts:
                 self.joins_from[start] = (*self.joins_from.get(start, ()), join)
-        self._simple: dict[str, tuple[Next, ...]] = {
-            node: _pulls(topology.edges.get(node, ())) for node in topology.nodes if node not in self.joins_from
-        }
+        self._alone: dict[tuple[str, str], tuple[Next, ...]] = {}
 
-    def simple(self, node: str) -> tuple[Next, ...] | None:
-        """What follows `node` alone, where only plain edges leave it; None where more has to be looked at."""
-        return self._simple.get(node)
+    def alone(self, node: str, goto: tuple[str | Send, ...]) -> tuple[Next, ...] | None:
+        """What follows `node` when it ran alone and leads to at most one node besides its plain edges; None where more has
+        to be looked at."""
+        if len(goto) > 1 or node in self.joins_from:
+            return None
+        target = goto[0] if goto else END
+        if not isinstance(target, str):
+            return None
+        found = self._alone.get((node, target))
+        if found is None:
+            found = self._alone[node, target] = _pulls((*self.edges.get(node, ()), target))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +224,8 @@ def successors(
     A node is run once however many edges lead to it; each `Send` is a task of its own. The order is fixed: nodes by
     name, then sends in the order of their senders. (LangGraph orders a superstep the same way.)
     """
-    if len(done) == 1 and not done[0][1] and not joins and (simple := wiring.simple(done[0][0])) is not None:
-        return Successors(simple, {}, {})
+    if len(done) == 1 and not joins and (alone := wiring.alone(*done[0])) is not None:
+        return Successors(alone, {}, {})
     targets: set[str] = set()
     sends: list[Send] = []
     reached: dict[str, set[str]] = {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -44,6 +45,38 @@ class LoopPortal:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.start(coroutine).result()
+
+
+def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
+    """Run `work` on a thread of its own, for a caller on an event loop. The loop's default executor will not do: runs that
+    fill it would wait for their own nodes, which may use it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = copy_context()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def run() -> None:
+        result: T | None = None
+        failed: BaseException | None = None
+        try:
+            result = context.run(work)
+        except StopIteration as error:  # which a future does not take, nor a coroutine raise
+            failed = RuntimeError("a node raised StopIteration")
+            failed.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 — raised again where the future is awaited
+            failed = error
+        with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+            loop.call_soon_threadsafe(deliver, result, failed)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 def _copy(task: asyncio.Task[T], future: Future[T]) -> None:

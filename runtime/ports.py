@@ -86,6 +86,22 @@ class LoopLimits:
     ahead_bytes: int = 64 * 1024 * 1024
     crash_budget: int = 3
     """Crashes without durable progress before the thread is paused."""
+    careful_commits: int = 64
+    """How many commits an owner makes durable one by one after a crash, before it runs ahead of the store again."""
+
+
+Told: TypeAlias = dict[str, Any] | list[dict[str, Any]]
+"""What a node returned: its update, or several where it wrote a channel more than once."""
+
+
+def told_update(writes: Sequence[tuple[str, Any]]) -> Told:
+    """The updates that (channel, update) pairs stand for."""
+    told: list[dict[str, Any]] = [{}]
+    for channel, update in writes:
+        if channel in told[-1]:
+            told.append({})
+        told[-1][channel] = update
+    return told if len(told) > 1 else told[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,7 @@ class StepEvent:
     step: int
     source: str
     values: Mapping[str, Any]
-    updates: tuple[tuple[str, dict[str, Any] | None], ...] = ()
+    updates: tuple[tuple[str, Told], ...] = ()
     """(node, what it returned) of each task merged."""
     interrupts: tuple[Any, ...] = ()
     """The interrupts at which the thread stopped; empty for a checkpoint."""

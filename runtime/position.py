@@ -48,6 +48,8 @@ class Position:
     running: set[str] = field(default_factory=set)
     passed: bool = False
     """The static breakpoint before or after this step was passed."""
+    options: dict[str, Any] | None = None
+    """The run's options, where they changed since the newest checkpoint."""
 
     mail: list[Message] = field(default_factory=list)
     """Messages read and not applied, in order."""
@@ -65,3 +67,4 @@ class Position:
         self.answers = {}
         self.failures = {}
         self.passed = False
+        self.options = None

@@ -75,6 +75,11 @@ class Recorder:
         self.task(Kind.PASS, "", None)
         self.at.passed = True
 
+    def change_options(self, options: dict[str, Any]) -> None:
+        """Record that the run goes on with other options."""
+        self.task(Kind.OPTIONS, "", options)
+        self.at.options = options
+
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def checkpoint(
@@ -94,6 +99,7 @@ class Recorder:
         Raises `InvalidUpdateError`, `UnencodableState`; then nothing has changed.
         """
         at = self.at
+        options = at.options if options is None else options
         grouped = gather(writes)
         merges = merge_writes(self._topology.channels, at.values, grouped)
         # Only steps of one run are folded: the end of a run, an update or a fork is a checkpoint that somebody may name.
@@ -120,6 +126,7 @@ class Recorder:
             at.manifest[name] = seq
         if options is not None:
             at.manifest[RUN_CHANNEL] = seq
+            at.options = None
         at.head = seq
         at.step += 1
         at.next, at.joins, at.done = after.next, after.joins, done
@@ -214,6 +221,13 @@ class Recorder:
         draft = self.open()
         draft.folds = False
         draft.runs.append(RunUpdate(run=at.run, status=status, end=at.head, reason=reason, error=error))
+
+    def take_back_end(self) -> None:
+        """Undo the end of the run in progress, if it was not handed over yet."""
+        at, draft = self.at, self._draft
+        if draft is not None and draft.runs and draft.runs[-1].run == at.run and draft.runs[-1].status.ended:
+            draft.runs.pop()
+            at.run_open, at.run_status, at.run_reason = True, Status.RUNNING, ""
 
     def pause(self, reason: str) -> None:
         """Pause the thread (or, with an empty reason, end its pause)."""

@@ -9,6 +9,7 @@ from typing import Any
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.deltas import apply_deltas, decode_delta
+from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind, Row
@@ -39,11 +40,12 @@ def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec) -> Resto
     position = Position()
     options: dict[str, Any] = {}
     if record.head:
-        control = load_control(reader, record.head)
+        control = load_head(reader, record)
         values = load_values(reader, control.manifest, codec, sizes)
         options = values.pop(RUN_CHANNEL, {})
         position = position_at(record.head, control, values)
         add_pending(position, reader, record.head, codec)
+        options = options if position.options is None else position.options
     _add_run(position, record, store.runs(record.thread_id))
     position.mail = list(store.messages(record.thread_id))
     return Restored(position, options, sizes)
@@ -68,6 +70,16 @@ def load_control(reader: HistoryReader, seq: int) -> Control:
     """A checkpoint's control record."""
     thread_id, row = reader.checkpoint(seq)
     return decode_control(row.payload, f"checkpoint {seq} of thread {thread_id!r}")
+
+
+def load_head(reader: HistoryReader, record: ThreadRecord) -> Control:
+    """The newest checkpoint's control record. Raises `Corrupt` if it is not where the thread's row says."""
+    try:
+        return load_control(reader, record.head)
+    except UnknownCheckpoint:
+        raise Corrupt(
+            f"thread {record.thread_id!r}: its newest checkpoint, {record.head}, is missing; restore the store from a backup"
+        ) from None
 
 
 def load_values(
@@ -107,6 +119,8 @@ def add_pending(position: Position, reader: HistoryReader, head: int, codec: Cod
             position.stops.pop(path, None)
         elif row.kind == Kind.PASS:
             position.passed = True
+        elif row.kind == Kind.OPTIONS:
+            position.options = codec.decode(row.encoding, row.payload)
         if row.kind in (Kind.ANSWER, Kind.PASS) and row.checkpoint != head:
             # One that an update carried along was counted from before: the control record has it.
             position.since = position.step

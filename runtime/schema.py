@@ -71,6 +71,10 @@ class Schema:
                 found[name] = value
         return found
 
+    def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `select`, with whatever else is in `values` (keys that only some node's own schema has)."""
+        return {**self.select(values), **values}
+
     def view(self, values: Mapping[str, Any]) -> Any:
         """What a node is handed: a dict of the keys that have a value, or an instance of the dataclass or model.
 

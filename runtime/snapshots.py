@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from .commands import Interrupt
 from .control import RUN_CHANNEL, Control, Next, decode_control
 from .errors import CheckpointNotFound
 from .position import Position
-from .restore import add_pending, load_control, load_values, position_at
+from .restore import add_pending, load_control, load_head, load_values, position_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class StateSnapshot:
 
     values: dict[str, Any]
     next: tuple[str, ...]
-    """Nodes to run next, one entry per task; empty at the end of a run."""
+    """Nodes to run next, one entry per task; empty at the end of a run. At the newest checkpoint without the tasks that
+    have finished; at an older one all that it left to be run, as a fork from there would."""
     config: dict[str, Any]
     """Names this checkpoint: give it to `get_state`, `update_state` or `invoke`."""
     metadata: dict[str, Any]
@@ -77,18 +78,26 @@ def config_of(thread_id: str, seq: int) -> dict[str, Any]:
 
 
 class SnapshotReader:
-    """Reads the states of one thread. `codec` decides which classes come back as themselves."""
+    """Reads the states of one thread. `codec` decides which classes come back as themselves; `complete` adds the keys that
+    start with a value and were never written."""
 
-    def __init__(self, store: CheckpointStore, record: ThreadRecord, codec: Codec) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        record: ThreadRecord,
+        codec: Codec,
+        complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
         self._record = record
         self._reader = HistoryReader(store, record.thread_id)
         self._codec = codec
+        self._complete = complete
         self._runs: Mapping[int, RunRecord] = {run.run: run for run in store.runs(record.thread_id)}
 
     def head(self) -> StateSnapshot:
         """The newest state; an empty one before the first checkpoint."""
         if self._record.head:
-            return self.at(self._record.head)
+            return self._snapshot(self._record.thread_id, self._record.head, load_head(self._reader, self._record))
         config = {"configurable": {"thread_id": self._record.thread_id, "checkpoint_ns": ""}}
         created = _iso(self._record.created_at)
         return StateSnapshot({}, (), config, dict(self._record.metadata), created, None, (), ())
@@ -125,9 +134,10 @@ class SnapshotReader:
             add_pending(position, self._reader, seq, self._codec)
         tasks = tuple(_task(task, position) for task in control.next)
         parent = config_of(thread_id, control.parent) if control.parent else None
+        past = seq != self._record.head
         return StateSnapshot(
-            values=values,
-            next=tuple(task.node for task in control.next if task.path not in position.results),
+            values=self._complete(values),
+            next=tuple(task.node for task in control.next if past or task.path not in position.results),
             config=config_of(self._record.thread_id, seq),
             metadata={
                 **self._record.metadata,

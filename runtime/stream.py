@@ -31,8 +31,8 @@ def read_modes(given: str | Sequence[str]) -> Modes:
 
 
 def events_of(event: StepEvent, modes: Modes, output: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterator[Any]:
-    """What a step looks like in each mode. `output` picks the output values."""
-    for mode in modes.names:
+    """What a step looks like in each mode: first what changed, then the values. `output` picks the output values."""
+    for mode in sorted(modes.names):
         for item in _updates(event) if mode == "updates" else _values(event, output):
             yield (mode, item) if modes.tagged else item
 
@@ -40,7 +40,7 @@ def events_of(event: StepEvent, modes: Modes, output: Callable[[Mapping[str, Any
 def _values(event: StepEvent, output: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     if event.source == "interrupt":
         if event.interrupts:
-            yield {"__interrupt__": event.interrupts}
+            yield {**output(event.values), "__interrupt__": event.interrupts}
         return
     yield output(event.values)
 

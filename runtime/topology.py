@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -117,6 +117,10 @@ class Topology:
     def __post_init__(self) -> None:
         if not self.version:
             object.__setattr__(self, "version", self.fingerprint)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what was derived from them so far: a graph's pickle, which names its code, does not change with use.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def channels(self) -> dict[str, Channel]:

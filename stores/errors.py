@@ -35,6 +35,10 @@ class StoreMisuse(StoreError):
     """The call itself is wrong: a bad URL, a bad argument, a store that cannot do what is asked."""
 
 
+class StoreMissing(StoreMisuse):
+    """There is no store where the URL says, and it was opened only to be read."""
+
+
 class UnknownThread(StoreError):
     """No thread has this id."""
 

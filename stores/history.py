@@ -14,7 +14,7 @@ from .records import Segment
 from .segments import Kind, Row
 
 _VALUES = frozenset({Kind.VALUE, Kind.DELTA, Kind.SNAPSHOT})
-_PENDING = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS})
+_PENDING = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS, Kind.OPTIONS})
 _FEWEST, _MOST = 4, 256
 """Segments fetched at a time: few where the needed ones lie apart, many where they lie side by side."""
 
@@ -69,7 +69,7 @@ class HistoryReader:
         return [row for row in _rows(segments) if row.checkpoint == seq]
 
     def pending(self, seq: int) -> list[Row]:
-        """RESULT, INTERRUPT, ANSWER and PASS rows that belong to checkpoint `seq` (their `version`), in order, from its
+        """RESULT, INTERRUPT, ANSWER, PASS and OPTIONS rows that belong to checkpoint `seq` (their `version`), in order, from its
         own commit and those after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only
         the one that it took off from can have any, and those are its own."""
         own = self._stretches()[0]

@@ -266,7 +266,7 @@ class GraphRecord:
     """reference (`module:attribute`) or pickle."""
     body: bytes
     signature: bytes = b""
-    """HMAC of a pickled body by a key that is not in the store."""
+    """HMAC of the record by a key that is not in the store."""
     paths: tuple[str, ...] = ()
     """Import paths on this machine that a reference needs."""
 

@@ -47,6 +47,8 @@ class Kind(IntEnum):
     """Answers that a task's interrupts were given; `channel` is the task's path."""
     PASS = 9
     """A static breakpoint was passed."""
+    OPTIONS = 10
+    """Options of the run, where a resume changed them."""
 
 
 class Row(NamedTuple):

@@ -50,16 +50,16 @@ class SqliteStore(TransactionalStore):
     Writers of all processes queue on the file `<path>-lock`; readers never wait for them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, shared_path: bool = False) -> None:
-        """Open or create the store. Raises `StoreMisuse` for a path that cannot hold one, `NewerFormat`, `Corrupt`,
-        `StoreUnavailable`."""
+    def __init__(self, path: str | os.PathLike[str], *, shared_path: bool = False, create: bool = True) -> None:
+        """Open the store, or create it. Raises `StoreMisuse` for a path that cannot hold one, `StoreMissing` where
+        there is none and `create` is False, `NewerFormat`, `Corrupt`, `StoreUnavailable`."""
         self.path = Path(os.path.abspath(os.fspath(path)))
         self.url = f"sqlite:///{quote(str(self.path))}"
         self.where = self.url
         self.shared_path = shared_path
         """Declared by the user: other machines see the same file under the same path."""
         self._sql = statements("sqlite_queries.sql")
-        self._connections = Connections(self.path, self.where)
+        self._connections = Connections(self.path, self.where, create=create)
 
     def lock_holder(self) -> Holder | None:
         """The process that holds the write lock, None while nobody does; answers while that process is stopped.

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from .errors import Corrupt, NewerFormat, StoreError, StoreFull, StoreMisuse, StoreUnavailable
+from .errors import Corrupt, NewerFormat, StoreError, StoreFull, StoreMissing, StoreMisuse, StoreUnavailable
 from .sqlite_lock import WriteLock
 from .statements import script
 
@@ -54,12 +54,14 @@ def store_error(error: sqlite3.Error | OSError, where: str) -> StoreError:
 class Connections:
     """The connections of one store object. Safe to use from several threads."""
 
-    def __init__(self, path: Path, where: str) -> None:
+    def __init__(self, path: Path, where: str, *, create: bool = True) -> None:
         """Open the file, creating it with mode 0600. Raises what `CheckpointStore` calls may, `NewerFormat`, and
-        `StoreMisuse` where the path cannot hold a store."""
+        `StoreMisuse` where the path cannot hold a store; `StoreMissing` where it holds none and `create` is False."""
         self.path = path
         self.where = where
         with self._translated():
+            if not create and not path.exists():
+                raise StoreMissing(f"{where}: there is no such file; submit a thread to create the store")
             if not path.parent.is_dir():
                 raise StoreMisuse(f"{where}: the directory {path.parent} does not exist; create it first")
             if path.exists() and not path.is_file():
@@ -73,6 +75,8 @@ class Connections:
         with self._translated():
             # A file that has its tables is opened without the lock: its holder may be a stopped process.
             if not (path.exists() and path.stat().st_size and self._is_ready()):
+                if not create:
+                    raise StoreMissing(f"{where}: the file holds no store yet; submit a thread to create it")
                 self._create()
 
     @contextmanager
@@ -211,6 +215,13 @@ class Connections:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CANTOPEN and self._may_only_be_read():
+                text = f"{self.where} cannot be written: it may only be read here; fix the permissions, then try again"
+                raise StoreFull(text) from error
             raise store_error(error, self.where) from error
         except OverflowError as error:
             raise StoreMisuse(f"{self.where} cannot keep a number or value this large: {error}") from error
+
+    def _may_only_be_read(self) -> bool:
+        """Whether the file is there, and SQLite could not open it since it, or the folder for its log, is read-only."""
+        return self.path.exists() and not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK))

@@ -18,8 +18,9 @@ _LATER = frozenset({"postgres", "postgresql", "redis", "rediss"})
 def open_store(url: str, **options: Any) -> CheckpointStore:
     """Open `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`, creating what is not there.
 
-    Options are those of the store's class: `shared_path` (bool) for SQLite, none for memory. Raises `StoreMisuse` for
-    a URL or an option that is not known, and what opening the store may raise.
+    Options are those of the store's class: for SQLite `shared_path` (bool) and `create` (bool; False leaves alone what
+    is not there and raises `StoreMissing`), none for memory. Raises `StoreMisuse` for a URL or an option that is not
+    known, and what opening the store may raise.
     """
     openers: Mapping[str, Callable[..., CheckpointStore]] = {"memory": _open_memory, "sqlite": _open_sqlite}
     scheme = url.partition("://")[0] if isinstance(url, str) and "://" in url else ""
@@ -45,7 +46,7 @@ def _open_memory(url: str) -> CheckpointStore:
     return MemoryStore()
 
 
-def _open_sqlite(url: str, *, shared_path: bool = False) -> CheckpointStore:
+def _open_sqlite(url: str, *, shared_path: bool = False, create: bool = True) -> CheckpointStore:
     parts = urlsplit(url)
     path = unquote(parts.path[1:])
     if parts.netloc or not path or path.startswith(":memory:") or "\0" in path:
@@ -55,4 +56,4 @@ def _open_sqlite(url: str, *, shared_path: bool = False) -> CheckpointStore:
         )
     if parts.query or parts.fragment:
         raise StoreMisuse(f"{url!r}: give options as arguments, and write ? and # in a path as %3F and %23")
-    return SqliteStore(path, shared_path=shared_path)
+    return SqliteStore(path, shared_path=shared_path, create=create)

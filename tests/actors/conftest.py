@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from tests.actors.services import service
 
 from perdure import Client, HeadOptions
 from perdure.cluster.head import ensure_head
 from perdure.cluster.join import joined
+from tests.actors.disks import SmallDisk, small_disk
+from tests.actors.services import service
 
 Serve: TypeAlias = Callable[..., Client]
 
@@ -51,3 +52,12 @@ def folder(tmp_path: Path) -> str:
     return str(place)
 
 
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk. To be asked for before `serve`: the service on it has to end first."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    with small_disk(place) as made:
+        yield made

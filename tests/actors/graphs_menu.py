@@ -43,7 +43,8 @@ def lines(folder: str | Path, prefix: str = "") -> list[str]:
 def pid_of(folder: str | Path, text: str) -> int:
     """The process that noted `text` last."""
     log = Path(folder) / "log"
-    return next(int(line.rpartition(" ")[2]) for line in reversed(log.read_text().splitlines()) if line.startswith(text))
+    found = [line for line in log.read_text().splitlines() if line.startswith(text)]
+    return int(found[-1].rpartition(" ")[2])
 
 
 def fixed(folder: str) -> bool:
@@ -158,3 +159,16 @@ for name in ("fault", "part", "spin", "doze", "await_long", "hold_gil", "ask"):
     builder.add_edge(name, "last")
 builder.add_edge("last", END)
 graph = builder.compile(name="menu", version="1")
+
+
+def enter(state: Menu) -> str:
+    note(state["folder"], "gate")
+    misbehave("exit", state["folder"])
+    return "last"
+
+
+gate_builder = StateGraph(Menu)
+gate_builder.add_node("last", last)
+gate_builder.add_conditional_edges(START, enter, ["last"])
+gate_builder.add_edge("last", END)
+gate = gate_builder.compile(name="gate", version="1")

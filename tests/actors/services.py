@@ -7,15 +7,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from ray.util import list_named_actors
 
-from perdure import Client, HeadOptions, connect
+from perdure import Client, HeadOptions, StoreUnavailable, connect
 from perdure.actors.names import NAMESPACE, service_key, store_name, supervisor_name
 from perdure.actors.pool import find_actors
-from perdure.stores.processes import ProcessId, wait_gone
+from perdure.actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
+from perdure.stores.processes import ProcessId
 
 T = TypeVar("T")
 
@@ -32,6 +35,17 @@ def service(head: HeadOptions, store: Path | str, **options: Any) -> Iterator[Cl
         client.close()
 
 
+def restarted(client: Client, head: HeadOptions, **changes: Any) -> Client:
+    """A client of the same service under another supervisor, with settings that `connect` has no option for."""
+    settings = replace(client._settings, **changes)
+    name = supervisor_name(key_of(client))
+    _kill(name)
+    eventually(lambda: name not in {entry["name"] for entry in list_named_actors(all_namespaces=True)})
+    started: Any = SupervisorClass.options(name=name, namespace=NAMESPACE, **SUPERVISOR_OPTIONS).remote(settings, "")
+    ray.get(started.settings.remote())
+    return connect(client.store.url, head=head)
+
+
 def key_of(client: Client) -> str:
     """What the names of the service's actors have in common."""
     settings = client._settings
@@ -41,7 +55,6 @@ def key_of(client: Client) -> str:
 def end(client: Client) -> None:
     """End the supervisor, then every actor of the service; returns when their processes are gone."""
     key = key_of(client)
-    processes = {ProcessId(owner.pid, owner.started) for owner in client.store.owners()} - {ProcessId.own()}
     _kill(supervisor_name(key))
     deadline = time.monotonic() + 10
     while actors := find_actors(key):
@@ -49,10 +62,31 @@ def end(client: Client) -> None:
             ray.kill(actor, no_restart=True)
         assert time.monotonic() < deadline, f"actors do not end: {sorted(actors)}"
         time.sleep(0.05)
-    for process in processes:
-        process.send(signal.SIGKILL)  # also one that a test has stopped
+    try:
+        leases = {ProcessId(owner.pid, owner.started) for owner in client.store.owners()} - {ProcessId.own()}
+    except StoreUnavailable:
+        leases = set()
+    path = getattr(client.store, "path", None)
+    while left := (users_of(path) if path is not None else {one for one in leases if one.alive}):
+        for process in left & leases:
+            process.send(signal.SIGKILL)  # also one that a test has stopped
+        assert time.monotonic() < deadline, f"processes do not end: {left}"
+        time.sleep(0.02)
     _kill(store_name(key))
-    assert not wait_gone(processes, 10)
+
+
+def users_of(path: Path) -> set[ProcessId]:
+    """The other processes that have a file of the store open."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        pid = int(folder.parent.name)
+        try:
+            targets = [os.readlink(entry) for entry in folder.iterdir()]
+        except OSError:
+            continue  # it ended meanwhile
+        if pid != os.getpid() and any(target.startswith(str(path)) for target in targets):
+            found.add(ProcessId.of(pid))
+    return found
 
 
 def _kill(name: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.actors.graphs_menu import graph, lines
 
-from perdure import Client, NodeFailed, Paused, Status, ThreadHandle
+from perdure import Cancelled, Client, NodeFailed, Paused, Status, ThreadHandle
+from tests.actors.graphs_menu import gate, graph, lines
 
 
 def start(client: Client, do: str, folder: str) -> ThreadHandle:
@@ -56,11 +56,15 @@ def test_a_single_node_that_ends_its_process_is_paused_after_three_deaths(
     assert "'fault'" in paused.value.reason
     assert thread.status is Status.PAUSED
     assert thread.info.crashes == 3
-    assert lines(folder) == ["first", "fault", "fault", "fault"]
+    # The first death may come before the step ahead of it was durable, so that it is not yet charged to the node.
+    deaths = len(lines(folder, "fault"))
+    assert deaths in (3, 4)
+    assert len(lines(folder, "first")) == deaths - 2
     fix(folder)
     thread.retry()
     assert thread.result(timeout=30)["items"] == ["first", "fault", "last"]
-    assert lines(folder) == ["first", "fault", "fault", "fault", "fault", "last"]
+    assert lines(folder)[-2:] == ["fault", "last"]
+    assert len(lines(folder)) == 2 * deaths
     assert thread.info.crashes == 0
 
 
@@ -84,11 +88,25 @@ def test_a_task_that_ends_its_worker_is_paused_after_three_deaths_and_its_neighb
 
 def test_a_retry_before_the_cause_is_gone_pauses_again(client: Client, folder: str) -> None:
     thread = start(client, "exit", folder)
-    for deaths in (3, 6):
-        with pytest.raises(Paused, match="'fault'"):
-            thread.result(timeout=60)
-        assert lines(folder, "fault") == ["fault"] * deaths
-        if deaths == 3:
-            thread.retry()
+    with pytest.raises(Paused, match="'fault'"):
+        thread.result(timeout=60)
+    deaths = len(lines(folder, "fault"))
+    thread.retry()
+    with pytest.raises(Paused, match="'fault'"):
+        thread.result(timeout=60)
+    assert len(lines(folder, "fault")) == deaths + 3
     thread.cancel("it is hopeless")
-    assert thread.status is Status.CANCELLED or thread.info.inbox
+    with pytest.raises(Cancelled, match="hopeless"):
+        thread.result(timeout=20)
+    assert len(lines(folder, "fault")) == deaths + 3
+
+
+def test_what_ends_the_process_before_the_input_is_taken_is_paused_too(client: Client, folder: str) -> None:
+    """Crashes were counted against runs only, so a conditional edge of START that crashed was tried for ever."""
+    thread = client.submit(gate, {"folder": folder})
+    with pytest.raises(Paused, match="3 times before its input"):
+        thread.result(timeout=60)
+    assert lines(folder) == ["gate"] * 3
+    fix(folder)
+    thread.retry()
+    assert thread.result(timeout=30)["items"] == ["last"]

@@ -7,9 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.actors.conftest import Serve
-from tests.actors.graphs_menu import graph, lines, pid_of
-from tests.actors.services import eventually
 
 from perdure import (
     Cancelled,
@@ -25,7 +22,11 @@ from perdure import (
     ThreadReferenced,
     UnknownThread,
 )
+from perdure.cluster.client import IfBusy
 from perdure.stores.processes import ProcessId
+from tests.actors.conftest import Serve
+from tests.actors.graphs_menu import graph, lines, pid_of
+from tests.actors.services import eventually
 
 
 def start(client: Client, do: str, folder: str, **more: object) -> ThreadHandle:
@@ -143,16 +144,20 @@ def test_update_state_of_a_parked_thread_and_from_an_older_checkpoint(client: Cl
 
 def test_an_input_for_a_busy_thread_is_queued_refused_or_takes_over(client: Client, folder: str) -> None:
     first = start(client, "count", folder, until=120)
-    again = {"thread_id": first.thread_id, "if_exists": "continue"}
-    queued = client.submit(graph, {"do": "last", "folder": folder}, **again)
+
+    def again(if_busy: IfBusy = "enqueue", **given: object) -> ThreadHandle:
+        state = {"do": "last", "folder": folder, **given}
+        return client.submit(graph, state, thread_id=first.thread_id, if_exists="continue", if_busy=if_busy)
+
+    queued = again()
     assert (first.run, queued.run) == (1, 2)
     with pytest.raises(ThreadBusy, match=first.thread_id):
-        client.submit(graph, {"do": "last", "folder": folder}, if_busy="reject", **again)
+        again("reject")
     assert first.result(timeout=30)["n"] == 120
     assert queued.result(timeout=30)["items"] == ["first", "last", "first", "last"]
-    third = client.submit(graph, {"do": "count", "folder": folder, "n": 0, "until": 2000}, **again)
+    third = again(do="count", n=0, until=2000)
     eventually(lambda: lines(folder).count("count 5") == 2)
-    taking_over = client.submit(graph, {"do": "last", "folder": folder}, if_busy="interrupt", **again)
+    taking_over = again("interrupt")
     assert taking_over.result(timeout=30)["items"][-1] == "last"
     with pytest.raises(Cancelled, match="replaced"):
         third.result(timeout=5)

@@ -125,7 +125,12 @@ def test_the_first_write_is_a_whole_value() -> None:
         merge = items.merge(old, [("a", [1])])
         assert (merge.value, merge.changes, merge.tells_writes) == ([1], ((Kind.VALUE, [1], "a"),), True)
         several = items.merge(old, [("a", [1]), ("b", [2])])
-        assert (several.changes, several.tells_writes) == (((Kind.VALUE, [1, 2], ""),), False)
+        start, *deltas = several.changes
+        assert (several.value, start, several.tells_writes) == ([1, 2], (Kind.VALUE, [], ""), True)
+        assert [(change.kind, change.value.operand, change.writer) for change in deltas] == [
+            (Kind.DELTA, [1], "a"),
+            (Kind.DELTA, [2], "b"),
+        ]
 
 
 def test_a_default_is_written_with_the_first_update() -> None:

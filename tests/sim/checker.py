@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.runtime.control import RUN_CHANNEL, Control, decode_control
-from perdure.runtime.payloads import INPUTS, UPDATE, unpack
+from perdure.runtime.options import Durability
+from perdure.runtime.payloads import INPUTS, UPDATE, unpack, unpack_input
 from perdure.runtime.restore import load_sends, load_values
 from perdure.runtime.snapshots import SnapshotReader
 from perdure.stores.history import HistoryReader
 from perdure.stores.records import UNDELIVERED, Message, Segment, Status, ThreadRecord
 from perdure.stores.segments import Kind, Row
-
 from tests.sim.graphs import SimGraph, graph_named
 from tests.sim.journal import Applied, Journal, Violation, require
 from tests.sim.replay import Replay, Standing, first_of
@@ -48,6 +48,10 @@ class _History:
         self._messages: dict[int, Message] = {
             message.number: message for message in world.memory.messages(thread_id, unread=False)
         }
+        self._last: dict[int, int] = {}
+        """For each seq the last message that it applied: the one that made its checkpoint, if any did."""
+        for one in self._applied:
+            self._last.update((seq, number) for number, seq in one.commit.applied)
         self._controls: dict[int, Control] = {}
         self._standings: dict[int, Standing] = {}
 
@@ -56,6 +60,7 @@ class _History:
         self._tree()
         self._messages_once()
         self._no_task_twice()
+        self._durable_first()
         self._at_rest()
         self._every_step()
         self._readable()
@@ -95,10 +100,17 @@ class _History:
             self._controls[row.checkpoint] = control
             parent, seq = control.parent, row.checkpoint
             require(row.prev == parent < seq, "V3", f"{where}: checkpoint {seq} has parent {parent} and {row.prev}")
-            require(parent == head or control.source == "fork", "V3", f"{where}: {seq} was made from {parent}, not {head}")
+            allowed = parent == head or control.source == "fork" or self._told_to_start_at(parent, seq)
+            require(allowed, "V3", f"{where}: {seq} was made from {parent}, not {head}")
             require(parent == 0 or self._control(parent), "V3", f"{where}: parent {parent} of {seq} is no checkpoint")
             head = seq
         require(self._row.head == head, "V3", f"{where}: the row's head is {self._row.head}, the last made is {head}")
+
+    def _told_to_start_at(self, parent: int, seq: int) -> bool:
+        message = self._messages.get(self._last.get(seq, 0))
+        if message is None or message.kind not in INPUTS:
+            return False
+        return unpack_input(self._graph.codec, message).parent == parent
 
     def _control(self, seq: int) -> Control:
         if seq not in self._controls:
@@ -115,16 +127,14 @@ class _History:
             numbers = [number for number, _ in one.commit.applied]
             cancels = [self._messages[number] for number in numbers if self._messages[number].kind == "cancel"]
             for number, seq in one.commit.applied:
-                require(number not in applied, "V4", f"{where}: message {number} was applied at {applied.get(number)} and {seq}")
+                require(number not in applied, "V4", f"{where}: message {number} was applied twice, at {seq}")
                 require(seq != UNDELIVERED or cancels, "V4", f"{where}: message {number} was dropped without a cancel")
                 applied[number] = seq
         newest: dict[str, int] = {}
         for number, message in sorted(self._messages.items()):
             seq = applied.get(number, 0)
             require(message.applied == seq, "V4", f"{where}: message {number} says {message.applied}, its commit {seq}")
-            require(
-                seq or not self._row.status.ended, "V4", f"{where} ended as {self._row.status} without reading {message}"
-            )
+            require(seq or not self._row.status.ended, "V4", f"{where} ended without reading {message}: {self._row}")
             require(seq or message.kind in INPUTS, "V4", f"{where}: {message} was never applied")
             if seq > 0:
                 require(seq >= newest.get(message.kind, 0), "V4", f"{where}: {message.kind} {number} was overtaken")
@@ -171,13 +181,40 @@ class _History:
                     f"{known.commit.epoch} in {known.commit.first}",
                 )
 
+    def _durable_first(self) -> None:
+        """With sync durability, and for nodes with effects, what comes before a node is durable when it starts."""
+        sync = self._world.scenario.options.durability is Durability.SYNC
+        for run in self._journal.executions:
+            if run.thread_id != self._thread_id:
+                continue
+            effects = self._graph.topology.nodes[run.path.partition("#")[0]].effects
+            if sync or effects:
+                inherited = self._row.origin is not None and run.head <= self._row.origin.seq
+                durable = any(one.commit.last >= run.head and one.at < run.at for one in self._applied)
+                by_default = not effects and self._without_options(run.at)
+                what = f"{self._thread_id}: {run} before its checkpoint was durable"
+                require(inherited or durable or by_default, "V2", what)
+
+    def _without_options(self, at: int) -> bool:
+        """Whether what was durable at that time holds no run's options: a state that was only ever updated."""
+        made = [
+            row.checkpoint
+            for one in self._applied
+            if one.at < at
+            for row in one.commit.rows
+            if row.kind == Kind.CHECKPOINT
+        ]
+        newest = made[-1] if made else self._row.origin.seq if self._row.origin else 0
+        return newest > 0 and RUN_CHANNEL not in self._control(newest).manifest
+
     # -- V5 --------------------------------------------------------------------------------------------------------
 
     def _at_rest(self) -> None:
         row = self._row
         require(not row.status.runnable, "V5", f"{row} is left to be run")
         require(row.status is not Status.PAUSED or row.reason, "V5", f"{row} is paused without a reason")
-        require(row.status is not Status.INTERRUPTED or row.waits or self._control(row.head).next, "V5", f"{row} waits for nothing")
+        waits = row.waits or row.status is not Status.INTERRUPTED or self._control(row.head).next
+        require(waits, "V5", f"{row} waits for nothing")
         for run in self._world.memory.runs(self._thread_id):
             rests = run.status.ended or run.run == row.run or (run.status is Status.QUEUED and not row.status.ended)
             require(rests, "V5", f"{run} is left over; the row is {row}")
@@ -186,10 +223,6 @@ class _History:
 
     def _every_step(self) -> None:
         """Each checkpoint is what the one before it and the messages applied make of it."""
-        last: dict[int, int] = {}
-        for one in self._applied:
-            for number, seq in one.commit.applied:
-                last[seq] = number
         answers: dict[int, dict[str, tuple[Any, ...]]] = {}
         for row in self._rows:
             if row.kind == Kind.ANSWER:
@@ -200,14 +233,14 @@ class _History:
             elif row.kind == Kind.CHECKPOINT:
                 control, seq = self._controls[row.checkpoint], row.checkpoint
                 parent = self._standing(control.parent)
-                message = self._messages.get(last.get(seq, 0))
+                message = self._messages.get(self._last.get(seq, 0))
                 possible = self._successors(control, parent, message, answers.get(control.parent, {}))
                 found = self._standing(seq)
                 require(
                     found in possible,
                     "V6",
-                    f"{self._thread_id}: checkpoint {seq} ({control.source} after {control.parent}) is {found}; it should be "
-                    f"one of {possible}",
+                    f"{self._thread_id}: checkpoint {seq} ({control.source} after {control.parent}) is {found}; it "
+                    f"should be one of {possible}",
                 )
 
     def _successors(

@@ -22,7 +22,6 @@ from perdure.stores.records import (
     ThreadPage,
     ThreadRecord,
 )
-
 from tests.sim.journal import Journal
 
 T = TypeVar("T")
@@ -86,8 +85,10 @@ class Delegating(CheckpointStore):
     def forget(self, owner: str) -> None:
         self.inner.forget(owner)
 
-    def deliver(self, thread_id: str, message: Message, expect: Expect) -> Delivery:
-        return self.inner.deliver(thread_id, message, expect)
+    def deliver(
+        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
+    ) -> Delivery:
+        return self.inner.deliver(thread_id, message, expect, graph=graph)
 
     def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
         return self.inner.messages(thread_id, unread=unread)
@@ -137,8 +138,10 @@ class LoggedStore(Delegating):
                 self._journal.committed(commit)
         return results
 
-    def deliver(self, thread_id: str, message: Message, expect: Expect) -> Delivery:
-        delivery = self.inner.deliver(thread_id, message, expect)
+    def deliver(
+        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
+    ) -> Delivery:
+        delivery = self.inner.deliver(thread_id, message, expect, graph=graph)
         if not delivery.repeated:
             self._journal.note("delivered", thread_id, message.kind, message.message_id, f"number {delivery.number}")
         return delivery
@@ -224,8 +227,10 @@ class FaultyStore(Delegating):
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return self._call(lambda: self.inner.commit(commits), writes=True)
 
-    def deliver(self, thread_id: str, message: Message, expect: Expect) -> Delivery:
-        return self._call(lambda: self.inner.deliver(thread_id, message, expect), writes=True)
+    def deliver(
+        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
+    ) -> Delivery:
+        return self._call(lambda: self.inner.deliver(thread_id, message, expect, graph=graph), writes=True)
 
     def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
         return self._call(lambda: self.inner.messages(thread_id, unread=unread))

@@ -6,14 +6,17 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any
+
+from typing_extensions import TypedDict
 
 from perdure.runtime.commands import END, START, Command, Send
 from perdure.runtime.graph import StateGraph
 from perdure.runtime.interrupts import interrupt
+from perdure.runtime.messages import add_messages
 from perdure.runtime.topology import Topology
 from perdure.stores.codec import Codec
-from typing_extensions import TypedDict
 
 ROUNDS = 3
 
@@ -34,6 +37,8 @@ class State(TypedDict, total=False):
     text: Annotated[str, nested]
     facts: Annotated[dict[str, int], merged]
     word: Annotated[str, operator.add]
+    table: Annotated[dict[str, str], operator.or_]
+    messages: Annotated[list[dict[str, str]], add_messages]
     n: int
     last: str
 
@@ -88,7 +93,20 @@ def raises(state: State) -> Update:
 
 
 def clashes(state: State) -> Update:
+    if any("bad" in line for line in state["log"]):
+        return {"last": object()}  # of a type that cannot be stored
     return {"last": "clash"} if state["log"][0].endswith("0") else {"log": ["no clash"]}
+
+
+def fills(name: str) -> NodeFunc:
+    """A node whose deltas soon outgrow the values that they change."""
+
+    def node(state: State) -> Update:
+        seen = len(state["log"])
+        message = {"role": "user", "content": f"{name}{seen}", "id": f"{name}{seen % 2}"}
+        return {"table": {name: f"{seen}" * 1500, "both": name}, "messages": [message], "log": [f"{name}:{seen}"]}
+
+    return node
 
 
 def plans(state: State) -> Update:
@@ -117,7 +135,7 @@ def _edges(graph: StateGraph, *paths: str) -> StateGraph:
     for path in paths:
         names = path.split()
         ends = [START if names[0] == "-" else names[0], *names[1:-1], END if names[-1] == "-" else names[-1]]
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in pairwise(ends):
             graph.add_edge(start, end)
     return graph
 
@@ -188,6 +206,19 @@ def commands() -> StateGraph:
     return _edges(graph.add_node("b", told), "- lead", "a -", "b -")
 
 
+def alone() -> StateGraph:
+    """A single node whose result cannot be stored, or leads nowhere."""
+    graph = StateGraph(State).add_node("a", clashes).add_node("b", says("b"))
+    return _edges(graph, "- a b -")
+
+
+def growing() -> StateGraph:
+    graph = StateGraph(State).add_node("a", fills("a")).add_node("b", fills("b")).add_node("count", counts)
+    _edges(graph, "- a", "- b")
+    graph.add_edge(["a", "b"], "count")
+    return graph.add_conditional_edges("count", lambda state: ["a", "b"] if state["n"] % 4 else END, ["a", "b", END])
+
+
 GRAPHS: Mapping[str, tuple[Callable[[], StateGraph], tuple[str, ...]]] = {
     "chain": (chain, ("b", "d")),
     "loop": (loop, ("count",)),
@@ -199,6 +230,8 @@ GRAPHS: Mapping[str, tuple[Callable[[], StateGraph], tuple[str, ...]]] = {
     "fails": (fails, ("c",)),
     "clash": (clash, ("c",)),
     "commands": (commands, ("b",)),
+    "alone": (alone, ("b",)),
+    "growing": (growing, ("count",)),
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.stores.records import Commit
+from perdure.stores.segments import Kind
 
 
-class Violation(AssertionError):
-    """A promise was broken."""
+class Violation(BaseException):
+    """A promise was broken. Not an `Exception`: no part of the engine may take it for an error of its own."""
 
     def __init__(self, promise: str, what: str) -> None:
         super().__init__(f"{promise}: {what}")
@@ -20,6 +23,15 @@ def require(holds: object, promise: str, what: object) -> None:
     """Raise `Violation` unless it holds. `what` is shown as text."""
     if not holds:
         raise Violation(promise, str(what))
+
+
+@contextmanager
+def watched(who: str) -> Iterator[None]:
+    """Make a `Violation` of any error: nothing that is simulated may raise one here."""
+    try:
+        yield
+    except Exception as error:
+        raise Violation("no errors", f"{who} raised {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +100,15 @@ class Journal:
         return "\n".join(f"{at:5} {' '.join(map(str, what))}" for at, what in self.lines[-last:])
 
 
+_SHOWN = frozenset({Kind.CHECKPOINT, Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS})
+
+
 def _shown(commit: Commit) -> str:
-    parts = [f"{commit.first}..{commit.last}", *(f"{row.kind.name if hasattr(row.kind, 'name') else row.kind}@{row.version}:{row.channel}" for row in commit.rows if row.kind in (0, 6, 7, 8, 9))]
+    parts = [f"{commit.first}..{commit.last}"]
+    parts += [f"{Kind(row.kind).name}@{row.version}:{row.channel}" for row in commit.rows if row.kind in _SHOWN]
     if commit.applied:
         parts.append(f"applies {commit.applied}")
+    parts += [f"run {update.run} {update.status}" for update in commit.runs]
     if commit.status is not None:
         parts.append(f"-> {commit.status}")
-    if commit.runs:
-        parts.append(" ".join(f"run {update.run} {update.status}" for update in commit.runs))
     return " ".join(parts)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.runtime.loop import Settled
+from perdure.runtime.options import RunOptions
 from perdure.runtime.position import Position
 from perdure.runtime.restore import load_control, load_values, restore
 from perdure.runtime.snapshots import StateSnapshot
 from perdure.stores.base import CheckpointStore
 from perdure.stores.history import HistoryReader
 from perdure.stores.records import Status, ThreadRecord
-
 from tests.sim.graphs import graph_named
 from tests.sim.journal import require
 
@@ -48,7 +48,7 @@ class Observer:
                 f"task {task.id} at checkpoint {seq} of {thread_id} had result {before} and has now {task.result}",
             )
 
-    def settled(self, record: ThreadRecord, settled: Settled) -> None:
+    def settled(self, record: ThreadRecord, settled: Settled, options: RunOptions) -> None:
         """An owner gave a thread up: what it believed must be what the store has."""
         at, codec, thread_id = settled.position, graph_named(record.graph).codec, record.thread_id
         if at.head:
@@ -59,19 +59,26 @@ class Observer:
                 values == at.values, "V6", f"{thread_id} at {at.head}: the owner had {at.values}, the store {values}"
             )
         row = self._store.thread(thread_id)
-        require(row.status is not Status.RUNNING or row.epoch != record.epoch, "V5", f"{thread_id} is given up, and running")
+        rests = row.status is not Status.RUNNING or row.epoch != record.epoch
+        require(rests, "V5", f"{thread_id} is given up, and running")
         if row.epoch == record.epoch:
-            _compare(thread_id, at, restore(self._store, row, codec).position)
+            restored = restore(self._store, row, codec)
+            _compare(thread_id, at, restored.position)
+            kept = RunOptions.from_data(restored.options)
+            require(
+                kept == options or not at.run_open,
+                "V6",
+                f"{thread_id}: the run went on with {options}, the store has {kept}",
+            )
 
 
 def _compare(thread_id: str, memory: Position, store: Position) -> None:
     """Nothing was committed by anybody else since: every part of the position can be compared."""
-    memory.values = {**memory.values}
-    memory.manifest = {name: seq for name, seq in memory.manifest.items()}
-    names = _KEPT + (_OF_RUN if memory.run_status is not Status.CANCELLED else ()) + (("paused",) if memory.run_open else ())
-    for name in names:
+    # A cancel that comes when the run has ended by itself cancels the thread, and leaves the run's own end as it was.
+    of_run = _OF_RUN if memory.run_status is not Status.CANCELLED else ()
+    for name in (*_KEPT, *of_run, *(("paused",) if memory.run_open else ())):
         mine, kept = getattr(memory, name), getattr(store, name)
         require(mine == kept, "V6", f"{thread_id}: {name} was {mine} in memory and is {kept} in the store")
-    mine = {path: (done.writes, done.goto) for path, done in memory.results.items()}
-    kept = {path: (done.writes, done.goto) for path, done in store.results.items()}
-    require(mine == kept, "V6", f"{thread_id}: results were {mine} in memory and are {kept} in the store")
+    had = {path: (done.writes, done.goto) for path, done in memory.results.items()}
+    has = {path: (done.writes, done.goto) for path, done in store.results.items()}
+    require(had == has, "V6", f"{thread_id}: results were {had} in memory and are {has} in the store")

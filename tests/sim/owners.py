@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from perdure.runtime.clock import Clock
@@ -11,14 +12,13 @@ from perdure.runtime.commands import Send
 from perdure.runtime.execute import Step, execute, route
 from perdure.runtime.loop import LoopRun, Settled, ThreadLoop
 from perdure.runtime.portal import Portal
-from perdure.runtime.ports import Event, Gate, LoopLimits, Need, Poke, Ports
+from perdure.runtime.ports import Event, Gate, LoopLimits, Need, Poke, Ports, StepEvent
 from perdure.runtime.restore import restore
 from perdure.runtime.task import Failed, Outcome, Task
 from perdure.runtime.writer import Writer
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import ClaimLost, Fenced, StoreUnavailable, UnknownThread
 from perdure.stores.records import ThreadRecord
-
 from tests.sim.faults import CALM, Actor, Died, Fate, FaultyStore
 from tests.sim.graphs import graph_named
 from tests.sim.journal import Journal, Violation
@@ -32,9 +32,14 @@ class Surroundings(Fate, Protocol):
     journal: Journal
     limits: LoopLimits
     loop_class: type[ThreadLoop]
+    observed: bool
 
     def settled(self, hosted: Hosted, settled: Settled) -> None:
         """A loop has given its thread up."""
+        ...
+
+    def told(self, record: ThreadRecord, event: StepEvent) -> None:
+        """An observer was told of a step."""
         ...
 
 
@@ -95,6 +100,8 @@ class SimExecutor:
     def run(self, step: Step, task: Task) -> Outcome:
         self._note(task)
         self._owner.falter()
+        if self._owner.world.draw() < self._owner.world.chances().die:
+            return Failed(task.path, task.node, "Cancelled", "stopped from outside", cancelled=True)
         outcome = execute(step, task, _no_portal)
         self._owner.falter()
         return outcome
@@ -168,7 +175,8 @@ class Owner(Actor):
         restored = restore(self.store, record, graph.codec)
         gate = Gate()
         executor = SimExecutor(self, record)
-        ports = Ports(self.store, self.store, executor, self.world.clock, gate, self.world.limits)
+        observer = partial(self.world.told, record) if self.world.observed else None
+        ports = Ports(self.store, self.store, executor, self.world.clock, gate, self.world.limits, observer)
         loop = self.world.loop_class(record, restored, graph.topology, graph.codec, ports)
         hosted = Hosted(record, loop, loop.run(), gate)
         loop.attach(self.writer.lane(record.thread_id, record.epoch, record.token, hosted.post), hosted.post)

@@ -58,6 +58,8 @@ class Replay:
     def jump(self, before: Standing, node: str, update: Any, *, fresh: bool) -> Standing:
         """An input (of node START) or an update made as if a node had returned it."""
         schema = self._topology.input if fresh else self._topology.state
+        if node == END:
+            return Standing(self._merged(before.values, list(schema.updates(update, node).items())))
         writes = list(schema.updates(update, node).items())
         goto: Goto = ()
         if node in self._topology.branches:

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+from perdure.runtime.clock import Clock
 from perdure.runtime.loop import Settled, ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
-from perdure.runtime.ports import LoopLimits
+from perdure.runtime.ports import LoopLimits, StepEvent
 from perdure.runtime.snapshots import StateSnapshot
 from perdure.stores.base import CheckpointStore
-from perdure.stores.memory import MemoryStore
-from perdure.stores.records import RUNNABLE, ThreadFilter, ThreadRecord
-
-from tests.sim.clients import Reader, ScriptedClient, WildClient
+from perdure.stores.records import ThreadRecord
+from tests.sim.clients import ScriptedClient
 from tests.sim.faults import CALM, Actor, Chances, Died, LoggedStore
 from tests.sim.graphs import GRAPHS, graph_named
-from tests.sim.journal import Journal, Violation
+from tests.sim.journal import Journal, Violation, require, watched
 from tests.sim.observer import Observer
 from tests.sim.owners import Hosted, Owner
+from tests.sim.quick import QuickMemoryStore
+from tests.sim.wild import Reader, WildClient
 
 Move = tuple[float, Callable[[], object]]
-_RUNNABLE = ThreadFilter(statuses=RUNNABLE)
 LONGEST = 4000
 """Moves within which everything has to come to rest once faults have stopped."""
 
@@ -56,6 +56,8 @@ class Scenario:
     limits: LoopLimits = field(default_factory=LoopLimits)
     deaths: float = 0.0
     """How often an owner dies or freezes between two operations, against other moves."""
+    observed: bool = False
+    """Whether somebody listens to every step."""
     rivals: float = 0.0
     """How often a thread is claimed although its owner lives."""
 
@@ -75,7 +77,7 @@ def draw_scenario(random: Random) -> Scenario:
             interrupt_after=breakpoints[:1] if random.random() < 0.15 else None,
             recursion_limit=10_000 if scripted or random.random() < 0.8 else 2,
         ),
-        texts=tuple(random.choice([f"in {place}", f"in {place}", f"bad {place}"]) for place in range(random.choice([1, 2]))),
+        texts=tuple(random.choice(["in", "in", "bad"]) + f" {place}" for place in range(random.choice([1, 2]))),
         queues=random.random() < 0.5,
         clients=1 if scripted else random.choice([1, 2]),
         owners=random.choice([1, 2, 3]),
@@ -88,8 +90,11 @@ def draw_scenario(random: Random) -> Scenario:
             pause=0.04 * level,
         ),
         limits=LoopLimits(
-            ahead_commits=random.choice([0, 1, 3, 512]), crash_budget=random.choice([1, 3, 1000])
+            ahead_commits=random.choice([0, 1, 3, 512]),
+            crash_budget=random.choice([1, 3, 1000]),
+            careful_commits=random.choice([0, 0, 2, 64]),
         ),
+        observed=random.random() < 0.5,
         deaths=0.06 * level,
         rivals=random.choice([0.0, 0.05, 0.4]) * level,
     )
@@ -120,12 +125,13 @@ class World:
         self.scenario = scenario
         self.random = random
         self.draw = random.random
-        self.clock = SimClock()
+        self.clock: Clock = SimClock()
         self.journal = Journal()
-        self.memory = MemoryStore()
+        self.memory = QuickMemoryStore()
         self.store: CheckpointStore = LoggedStore(tampering.store(self.memory), self.journal)
         self.limits = scenario.limits
         self.loop_class = tampering.loop_class
+        self.observed = scenario.observed
         self.observer = Observer(self.memory)
         self.owners: list[Owner] = []
         self._spawned = 0
@@ -151,7 +157,7 @@ class World:
         return self._chances
 
     def meanwhile(self, actor: Actor) -> None:
-        """Others move while an actor stands still in the middle of something: briefly, or long enough to be replaced."""
+        """Others move while an actor stands still in the middle of a call: briefly, or long enough to be replaced."""
         if actor.busy or self._depth >= 3:
             return
         actor.busy = True
@@ -168,7 +174,14 @@ class World:
 
     def settled(self, hosted: Hosted, settled: Settled) -> None:
         self.journal.note("settled", hosted.record.thread_id, f"epoch {hosted.record.epoch}", settled.status)
-        self.observer.settled(hosted.record, settled)
+        self.observer.settled(hosted.record, settled, hosted.loop._options)
+
+    def told(self, record: ThreadRecord, event: StepEvent) -> None:
+        known = any(
+            one.commit.first <= event.seq <= one.commit.last and one.commit.epoch == record.epoch
+            for one in self.journal.applied.get(record.thread_id, ())
+        )
+        require(known, "V2", f"{record.thread_id}: {event} was told before it was durable")
 
     def seen(self, thread_id: str, snapshot: StateSnapshot) -> None:
         self.observer.seen(thread_id, snapshot)
@@ -199,11 +212,13 @@ class World:
         if not moves:
             return
         point = self.draw() * sum(weight for weight, _ in moves)
-        for weight, move in moves:
-            point -= weight
-            if point < 0:
-                break
-        move()
+        with watched("a move"):
+            for weight, move in moves:
+                point -= weight
+                if point < 0:
+                    move()
+                    return
+            moves[-1][1]()
 
     def _wild_moves(self) -> list[Move]:
         scenario = self.scenario
@@ -266,7 +281,7 @@ class World:
         }
         coming = {claiming.thread_id for owner in self.owners for claiming in owner.claiming}
         moves: list[Move] = []
-        for record in self.memory.threads(_RUNNABLE).threads:
+        for record in self.memory.runnable():
             orphan = (record.thread_id, record.epoch) not in held and record.thread_id not in coming
             weight = 2.0 if orphan else rivals
             if weight:

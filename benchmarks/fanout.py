@@ -1,0 +1,65 @@
+"""Many trivial nodes side by side, and a few that compute."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from . import graphs, langgraph_env
+from .cluster import Bench, seconds
+from .report import Line, Report
+
+SPEED_UP_TARGET = 1.8
+CPU_NODES, CPU_SECONDS = 16, 0.1
+
+
+def run(bench: Bench, report: Report, *, width: int, rounds: int) -> None:
+    """Both sides in alternation."""
+    shapes: dict[str, dict[str, Any]] = {
+        "trivial": {"width": width, "cpu_seconds": 0.0},
+        "cpu": {"width": CPU_NODES, "cpu_seconds": CPU_SECONDS},
+    }
+    times: dict[tuple[str, str], list[float]] = {}
+    with bench.connect("fanout") as client:
+        for shape in shapes.values():
+            # The first one starts Ray's worker processes, and teaches how long a node takes.
+            bench.run(client, graphs.fan, {**shape, "results": []}, "async")
+        for number in range(rounds):
+            for name, shape in shapes.items():
+                said, thread = bench.run(client, graphs.fan, {**shape, "results": []}, "async")
+                if sorted(thread.result()["results"]) != list(range(shape["width"])):
+                    raise AssertionError("the fan-out lost results")
+                times.setdefault(("perdure", name), []).append(seconds(said))
+                times.setdefault(("langgraph", name), []).append(_langgraph(bench, name, shape, number))
+    own, other = median(times["perdure", "trivial"]), median(times["langgraph", "trivial"])
+    cpu, cpu_other = median(times["perdure", "cpu"]), median(times["langgraph", "cpu"])
+    alone = CPU_NODES * CPU_SECONDS
+    lines = [
+        Line(f"{width} trivial nodes", f"{own * 1e3:.0f} ms", f"{width / own:,.0f} nodes/s"),
+        Line("the same, LangGraph", f"{other * 1e3:.0f} ms", f"{width / other:,.0f} nodes/s"),
+        Line("LangGraph / perdure", f"{other / own:.1f}x"),
+        Line(
+            f"{CPU_NODES} nodes of {CPU_SECONDS * 1e3:.0f} ms CPU",
+            f"{cpu * 1e3:.0f} ms",
+            f"{alone / cpu:.2f}x one CPU, target {SPEED_UP_TARGET:g}x",
+            met=alone / cpu >= SPEED_UP_TARGET,
+        ),
+        Line("the same, LangGraph", f"{cpu_other * 1e3:.0f} ms", f"{alone / cpu_other:.2f}x one CPU"),
+    ]
+    title = f"fan-out: {rounds} rounds, medians (start of the node before to the last durable commit)"
+    report.add("fanout", title, lines, {f"{side}, {name}": values for (side, name), values in times.items()})
+
+
+def _langgraph(bench: Bench, name: str, shape: dict[str, Any], number: int) -> float:
+    given = {**shape, "results": [], "report": bench.marks.path}
+    bench.marks.drain()
+    answer = langgraph_env.run(
+        {
+            "graph": "fan",
+            "input": given,
+            "warm_up": {**given, "width": 2},
+            "durability": "async",
+            "database": str(bench.folder / f"langgraph-fan-{name}-{number}.db"),
+        }
+    )
+    return float(answer["ended"] - bench.marks.drain()[-1].at) / 1e9

@@ -1,0 +1,5 @@
+"""The command line `perdure`."""
+
+from .app import app
+
+__all__ = ["app"]

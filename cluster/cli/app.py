@@ -1,0 +1,91 @@
+"""The typer application: which commands there are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .call import Answer, Call, command
+from .driving import attach, cancel, fork, pause, resume, retry, run, update
+from .exits import MEANINGS, Exit
+from .heads import down, up, version
+from .looking import history, ls, show
+
+_EPILOG = "\n\n".join(
+    (
+        "Exit codes:",
+        *(f"{code.value}: {meaning}" for code, meaning in MEANINGS.items()),
+        "With --json a value that JSON has no form for (bytes, sets, dates, NaN, instances of classes) is given as its "
+        "repr, a tuple as a list.",
+    )
+)
+_SEE = "For the exit codes: perdure --help"
+_USAGE_ERRORS: Any = typer.BadParameter.__bases__
+"""What typer raises for wrong usage; where that class lives depends on typer's version."""
+
+
+class Group(TyperGroup):
+    """Says wrong usage as JSON, where JSON was asked for."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line."""
+        given = list(args) if args is not None else sys.argv[1:]
+        as_json = standalone_mode and "--json" in given
+        try:
+            code = super().main(
+                args, prog_name, complete_var, standalone_mode and not as_json, windows_expand_args, **extra
+            )
+        except _USAGE_ERRORS as error:
+            if not as_json:
+                raise
+            print(json.dumps({"error": {"type": "UsageError", "message": error.format_message()}, "exit_code": 2}))
+            code = Exit.USAGE
+        return sys.exit(code) if as_json else code
+
+
+app = typer.Typer(
+    name="perdure",
+    cls=Group,
+    help="Durable graphs on Ray: submit them, watch them, steer them.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        Call().finish(version(Call()))
+
+
+@app.callback()
+def _main(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+_THREADS: tuple[Callable[..., Answer], ...] = (
+    run, attach, ls, show, history, resume, retry, cancel, pause, fork, update, up
+)  # fmt: skip
+for _function in _THREADS:
+    app.command(epilog=_SEE)(command(_function))
+for _function in (down, version):
+    app.command(epilog=_SEE)(command(_function, anywhere=True))

@@ -1,0 +1,103 @@
+"""Read the threads of a store without a cluster: nothing is started, nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..runtime.failures import Failure, decode_failure
+from ..runtime.restore import load_control
+from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_seq
+from ..stores.base import CheckpointStore
+from ..stores.codec import Codec
+from ..stores.history import HistoryReader
+from ..stores.records import RunRecord, Status, ThreadFilter, ThreadRecord
+from ..stores.segments import Kind
+
+_PAGE = 200
+"""Threads fetched at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a thread has come."""
+
+    record: ThreadRecord
+    step: int
+    """Superstep of the newest checkpoint; the first input is step -1."""
+    tasks: tuple[str, ...]
+    """Nodes of the step in progress, one entry per task."""
+    finished: int
+    """How many of these tasks have finished."""
+
+
+class Reader:
+    """The threads of a store. Values of classes that only a graph's code names are shown as `Opaque`."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._store = store
+        self._codec = Codec(opaque=True)
+
+    def threads(
+        self,
+        *,
+        status: Status | str | Sequence[Status | str] | None = None,
+        graph: str | None = None,
+        tag: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[ThreadRecord]:
+        """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed."""
+        given = [status] if isinstance(status, str) else status
+        where = ThreadFilter(
+            statuses=frozenset(Status(one) for one in given) if given is not None else None,
+            graph=graph,
+            tag=tag,
+            metadata=dict(metadata or {}),
+        )
+        cursor, left = None, limit
+        while left is None or left > 0:
+            page = self._store.threads(where, limit=min(left or _PAGE, _PAGE), cursor=cursor)
+            yield from page.threads
+            cursor = page.cursor
+            left = left - len(page.threads) if left is not None else None
+            if cursor is None:
+                return
+
+    def thread(self, thread_id: str) -> ThreadRecord:
+        """The thread's row. Raises `UnknownThread`."""
+        return self._store.thread(thread_id)
+
+    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
+        """Every run of a thread, oldest first. Raises `UnknownThread`."""
+        return self._store.runs(thread_id)
+
+    def failure(self, run: RunRecord) -> Failure | None:
+        """The error that ended a run, with its traceback; None if none did. Raises `Corrupt`."""
+        return decode_failure(run.error) if run.error else None
+
+    def state(self, record: ThreadRecord) -> StateSnapshot:
+        """The newest state of a thread; an empty one before its first checkpoint. Raises `Corrupt`, `NewerFormat`."""
+        return SnapshotReader(self._store, record, self._codec).head()
+
+    def history(
+        self, thread_id: str, *, before: str | None = None, limit: int | None = None
+    ) -> Iterator[StateSnapshot]:
+        """A thread's states, newest first, over forks into the threads it came from; only those before a checkpoint id.
+
+        Raises `UnknownThread`, `CheckpointNotFound` for what is no id.
+        """
+        until = checkpoint_seq(thread_id, before) if before is not None else None
+        yield from SnapshotReader(self._store, self.thread(thread_id), self._codec).history(before=until, limit=limit)
+
+    def standing(self, thread_id: str) -> Standing:
+        """How far a thread has come. Decodes no values, so it may be asked often. Raises `UnknownThread`."""
+        record = self.thread(thread_id)
+        if not record.head:
+            return Standing(record, -2, (), 0)
+        reader = HistoryReader(self._store, thread_id)
+        control = load_control(reader, record.head)
+        results = {row.channel for row in reader.pending(record.head) if row.kind == Kind.RESULT}
+        tasks = tuple(task.node for task in control.next)
+        return Standing(record, control.step, tasks, sum(task.path in results for task in control.next))

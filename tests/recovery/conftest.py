@@ -1,0 +1,7 @@
+"""The services of the recovery tests."""
+
+from __future__ import annotations
+
+from tests.actors.conftest import member, serve
+
+__all__ = ["member", "serve"]
