@@ -146,7 +146,8 @@ class RayExecutor(InlineExecutor):
             self._launch(tasks)
 
     def _launch(self, tasks: list[Task]) -> None:
-        assert self._step is not None and self._shared is not None
+        assert self._step is not None
+        assert self._shared is not None
         options = ray_options(self._step.topology.nodes[tasks[0].node].resources)
         ref = run_group.options(**options).remote(self._shared, tasks)
         group = _Group(ref, tasks)
@@ -170,8 +171,8 @@ class RayExecutor(InlineExecutor):
             ended(outcome)
 
     def _lost(self, tasks: list[Task], error: BaseException) -> list[Outcome]:
-        """What becomes of the tasks of a group that gave no answer. A group that died is run again task by task, so that
-        the crash is charged to the task that causes it."""
+        """What becomes of the tasks of a group that gave no answer. A group that died is run again task by task, so
+        that the crash is charged to the task that causes it."""
         if isinstance(error, TaskCancelledError):
             return [Failed(task.path, task.node, "Cancelled", str(error), cancelled=True) for task in tasks]
         if isinstance(error, RayTaskError):

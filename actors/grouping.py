@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TARGET_SECONDS = 0.05
-"""Work that a group should hold: some 25 times what a Ray task costs (1.9 ms measured), and little to lose to a crash."""
+"""Work that a group should hold: some 25 times what a Ray task costs (1.9 ms measured); little to lose to a crash."""
 LARGEST = 512
 _WEIGHT = 0.3
 

@@ -107,7 +107,7 @@ class HostedThread:
         except StoreUnavailable as error:
             # While it was restored: the thread is not to blame, and some owner tries again.
             self.outcome = Outcome(self.thread_id, "unavailable", str(error))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 — the supervisor must hear of it, or the thread is stranded
             self.outcome = Outcome(self.thread_id, "error", f"{type(error).__name__}: {error}")
         finally:
             self._executor.stop()

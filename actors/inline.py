@@ -84,10 +84,12 @@ class InlineExecutor:
                 self._stoppable.cancel()
             if self._thread != threading.get_ident():
                 self._raised = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(NodeCancelled))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread), ctypes.py_object(NodeCancelled)
+                )
 
     def stop_node(self) -> bool:
-        """Stop the node that runs; if none does, the next one does not start, since it may be about to. Whether one ran.
+        """Stop the node that runs; if none does, the next one does not start: it may be about to. Whether one ran.
 
         A node that was kept from starting for nothing is simply started again.
         """

@@ -24,7 +24,11 @@ class LeaseKeeper:
     """Renews one owner's lease in the background, and closes the gate of its threads while it cannot."""
 
     def __init__(
-        self, store: CheckpointStore, owner: OwnerRecord, lease: timedelta, threads: Callable[[], tuple[tuple[str, int], ...]]
+        self,
+        store: CheckpointStore,
+        owner: OwnerRecord,
+        lease: timedelta,
+        threads: Callable[[], tuple[tuple[str, int], ...]],
     ) -> None:
         self.gate = Gate()
         """Closed while the lease could not be renewed: what an owner cannot announce it must not start."""
@@ -62,7 +66,7 @@ class LeaseKeeper:
         while not self._stopped.wait(self._period):
             try:
                 self._renew()
-            except Exception:
+            except Exception:  # noqa: BLE001 — whatever it is, the lease was not renewed
                 failures += 1
                 if failures >= RENEWALS // 2:
                     self.gate.open = False

@@ -16,7 +16,9 @@ def park(store: CheckpointStore, claimed: ThreadRecord, clock: Clock, reason: st
     Raises `StoreError`.
     """
     seq = claimed.seq + 1
-    status, runs, applied = Status.PAUSED, (), ()
+    status = Status.PAUSED
+    runs: tuple[RunUpdate, ...] = ()
+    applied: tuple[tuple[int, int], ...] = ()
     mail = store.messages(claimed.thread_id)
     if any(message.kind == CANCEL for message in mail):
         status, reason = Status.CANCELLED, f"cancelled; it could not have gone on: {reason}"

@@ -40,8 +40,8 @@ class Sentry:
     """Tells of leases that expired. Time in which the store could not be written does not count against anybody: the
     sentry writes a lease of its own, and while that does not succeed no other one expires either.
 
-    One case is different. A process that is stopped while it holds the store's write lock stops every writer, the sentry
-    included. Then the lock itself says who holds it: if that is an owner of ours, and the same one at the same
+    One case is different. A process that is stopped while it holds the store's write lock stops every writer, the
+    sentry included. Then the lock itself says who holds it: if that is an owner of ours, and the same one at the same
     acquisition for a whole lease, it is killed, which frees the lock.
     """
 
@@ -56,7 +56,9 @@ class Sentry:
         self._period = lease.total_seconds() / RENEWALS
         self._lease = lease.total_seconds()
         self._watch = LeaseWatch(lease, timedelta(seconds=2 * self._period))
-        self._own = OwnerRecord(owner=name, counter=0, host=this_host(), pid=os.getpid(), started=ProcessId.own().started)
+        self._own = OwnerRecord(
+            owner=name, counter=0, host=this_host(), pid=os.getpid(), started=ProcessId.own().started
+        )
         self._expired = expired
         self._holder: tuple[Any, float] | None = None
         self._probe: asyncio.Task[None] | None = None

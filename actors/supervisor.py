@@ -1,7 +1,7 @@
 """The supervisor: gives runnable threads to actors, and takes them from those that crash or freeze.
 
 It keeps nothing that the store does not have. Killing it stops nothing that runs; a restarted one finds the actors by
-their names and the threads in the store. Nothing it decides is trusted: every takeover is a claim that the store judges.
+their names and the threads in the store. Nothing it decides is trusted: the store judges every claim.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Service:
             self.crash(error)
 
     def crash(self, error: BaseException) -> None:
-        """End the process over what nobody foresaw: half of its bookkeeping may be wrong now. Ray starts it anew, and it
-        reads everything from the store."""
+        """End the process over what nobody foresaw: half of its bookkeeping may be wrong now. Ray starts it anew, and
+        it reads everything from the store."""
         LOGGER.critical("the supervisor of %s ends and is restarted", self.settings.store_url, exc_info=error)
         os._exit(1)
 
@@ -130,8 +130,8 @@ class Service:
         self._act()
 
     def _greet(self) -> None:
-        """Tell idle actors that there is a supervisor; without one they end themselves. And ask again those that did not
-        answer when they were found."""
+        """Tell idle actors that there is a supervisor; without one they end themselves. And ask again those that did
+        not answer when they were found."""
         now = time.monotonic()
         for member in self._roster.members.values():
             if member.phase is Phase.SILENT and now - member.since > HELLO_TIMEOUT:
@@ -170,7 +170,7 @@ class Service:
                 self._poke(host.name, thread_id)
             return
         if not row.token or row.owner == supervisor_name(self.key):
-            # In its own hands a supervisor holds a thread only for as long as it parks it: one before it has died there.
+            # A supervisor holds a thread itself only while it parks it: one before this one has died there.
             self._wait(row, crashed=False)
         elif not row.owner.startswith(owner_prefix(self.key)):
             await self._consider_foreign(row)
@@ -234,7 +234,7 @@ class Service:
             graph = await self._graph(thread.graph_key)
             epoch = await answer(self._handles[name].host.remote(thread.thread_id, thread.epoch, graph, thread.crashed))
         except (RayActorError, KeyError, ServiceError):
-            # Dead or ending, maybe before it could be asked. Whether it had claimed the thread by then, the store knows.
+            # Dead or ending, maybe before it could be asked. Whether it had claimed the thread, the store knows.
             self._asking.pop(thread.thread_id, None)
             await self._recover(thread.thread_id, name)
             return
@@ -395,8 +395,8 @@ class Service:
         self._act()
 
     async def _on_expired(self, lease: OwnerRecord) -> None:
-        """An owner is frozen or cut off. Its process is killed first where it may hold the store's lock; the crash signal
-        that follows finds new owners for its threads, and the store's fence keeps the old one out in any case."""
+        """An owner is frozen or cut off. Its process is killed first, since it may hold the store's lock; the crash
+        signal that follows finds new owners for its threads, and the store's fence keeps the old one out anyway."""
         member = lease.owner in self._roster.members
         if member:
             self._frozen.add(lease.owner)
@@ -449,7 +449,7 @@ class Supervisor:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._service.run())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 — a supervisor without its loop would be deaf
             self._service.crash(error)
 
     def _ask(self, work: Coroutine[Any, Any, Any]) -> Any:

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
 import ray
 
@@ -29,7 +28,6 @@ from .parking import park
 from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
-
 
 LOOK = 5.0
 """Seconds after which a call that waits looks whether its supervisor is still the newest."""
@@ -180,9 +178,11 @@ class ThreadActor:
         )
         budget = self._settings.crash_budget
         if record.crashes > budget:
-            # The loop pauses a thread whose budget is spent. That it was not reached means that reading the thread is what
-            # ends the process.
-            reason = f"its process died {record.crashes} times while it was restored; look for what does not fit into memory"
+            # The loop pauses a thread whose budget is spent. That it was not reached means that reading the thread is
+            # what ends the process.
+            reason = (
+                f"its process died {record.crashes} times while it was restored; look for what does not fit into memory"
+            )
             park(self._store, record, self._clock, reason)
             raise ServiceError(reason)
         try:

@@ -21,12 +21,12 @@ def run(bench: Bench, report: Report, *, width: int, rounds: int) -> None:
     }
     times: dict[tuple[str, str], list[float]] = {}
     with bench.connect("fanout") as client:
-        for shape in shapes.values():
+        for name, shape in shapes.items():
             # The first one starts Ray's worker processes, and teaches how long a node takes.
-            bench.run(client, graphs.fan, {**shape, "results": []}, "async")
+            bench.run(client, graphs.fans[name], {**shape, "results": []}, "async")
         for number in range(rounds):
             for name, shape in shapes.items():
-                said, thread = bench.run(client, graphs.fan, {**shape, "results": []}, "async")
+                said, thread = bench.run(client, graphs.fans[name], {**shape, "results": []}, "async")
                 if sorted(thread.result()["results"]) != list(range(shape["width"])):
                     raise AssertionError("the fan-out lost results")
                 times.setdefault(("perdure", name), []).append(seconds(said))

@@ -28,18 +28,19 @@ def build_steps(store: CheckpointStore) -> CompiledGraph:
     return _loop(Steps, "tick", tick, store)
 
 
-def _fan() -> CompiledGraph:
+def _fan(name: str) -> CompiledGraph:
     builder = StateGraph(Fan)
     builder.add_node("spread", spread)
-    builder.add_node("work", work)
+    builder.add_node(name, work)
     builder.add_node("finish", finish, effects=True)
     builder.add_edge(START, "spread")
-    builder.add_conditional_edges("spread", lambda state: [Send("work", task) for task in tasks_of(state)], ["work"])
-    builder.add_edge("work", "finish")
+    builder.add_conditional_edges("spread", lambda state: [Send(name, task) for task in tasks_of(state)], [name])
+    builder.add_edge(name, "finish")
     builder.add_edge("finish", END)
-    return builder.compile(name="fan")
+    return builder.compile(name=name)
 
 
 steps = _loop(Steps, "tick", tick)
 appends = _loop(Appends, "append", append)
-fan = _fan()
+fans = {name: _fan(name) for name in ("trivial", "cpu")}
+"""Two graphs with two nodes, since it is learned of each node how long it takes."""

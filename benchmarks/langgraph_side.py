@@ -55,7 +55,7 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     graph.invoke(order["warm_up"], config, durability=order["durability"])
     config["configurable"]["thread_id"] = "measured"
     graph.invoke(order["input"], config, durability=order["durability"])
-    ended = time.monotonic_ns()
+    ended, cpu = time.monotonic_ns(), time.process_time_ns()
     written, log = bytes_written(), _size(f"{order['database']}-wal")
     started = time.perf_counter()
     graph.get_state(config)
@@ -63,6 +63,7 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     connection.close()
     return {
         "ended": ended,
+        "cpu": cpu,
         "load_seconds": loaded,
         "written": written,
         "log": log,

@@ -22,6 +22,8 @@ class Mark:
     pid: int
     written: int
     """Bytes that the process has had written to disk."""
+    cpu: int
+    """Nanoseconds of CPU that the process has used."""
 
 
 class Marks:
@@ -43,8 +45,8 @@ class Marks:
             if not ready:
                 raise TimeoutError(f"no node reported within {timeout:.0f} s")
             *self._lines, self._rest = (self._rest + os.read(self._pipe, 65536)).split(b"\n")
-        what, number, at, pid, written = self._lines.pop(0).split()
-        return Mark(what.decode(), int(number), int(at), int(pid), int(written))
+        what, *numbers = self._lines.pop(0).split()
+        return Mark(what.decode(), *map(int, numbers))
 
     def until(self, what: str, timeout: float) -> list[Mark]:
         """All marks up to the next one of this kind, which is the last of them."""

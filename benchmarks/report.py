@@ -48,6 +48,8 @@ class Report:
             table.add_row(line.what, line.value, line.note, style=style)
             if line.met is False:
                 self.missed.append(f"{name}: {line.what}: {line.value} ({line.note})")
+        load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+        table.caption = f"load of the machine: {load} on {os.cpu_count()} CPUs"
         self.console.print(table)
         shown = [{"what": line.what, "value": line.value, "note": line.note, "met": line.met} for line in lines]
         self.results[name] = {"title": title, "lines": shown, "data": data}

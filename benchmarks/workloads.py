@@ -43,9 +43,8 @@ class Fan(TypedDict, total=False):
 
 
 def mark(report: str, what: str, number: int = 0) -> None:
-    """Write a line about this moment: `what number nanoseconds pid bytes-written`. The clock is the machine's monotonic
-    one, the same in all processes; the last number is what this process has had written to disk."""
-    line = f"{what} {number} {time.monotonic_ns()} {os.getpid()} {bytes_written()}\n"
+    """Write a line about this moment, which `marks.Mark` reads. The clock is the machine's monotonic one."""
+    line = f"{what} {number} {time.monotonic_ns()} {os.getpid()} {bytes_written()} {time.process_time_ns()}\n"
     pipe = os.open(report, os.O_WRONLY)
     try:
         os.write(pipe, line.encode())

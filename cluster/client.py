@@ -72,8 +72,8 @@ class Client:
         """Start a run of `graph` and return its handle, once the thread and its input are in the store.
 
         `thread_id` names the thread, by default a new id. Where it is taken, `if_exists` says what to do: "fail" raises
-        `ThreadExists`, "attach" returns the handle of its newest run, "continue" starts its next run from its head (while
-        another is in progress: "enqueue" it, "reject" it, or "interrupt" that one), "restart" deletes it first.
+        `ThreadExists`, "attach" returns the handle of its newest run, "continue" starts its next run from its head
+        (while another is in progress: "enqueue" it, "reject" it, or "interrupt" that one), "restart" deletes it first.
         `metadata` (JSON values) and `tags` are kept with the thread, and listings filter by them. `durability` is
         "async", "sync" or "exit". `configurable` is what nodes find in `config["configurable"]`.
 
@@ -202,11 +202,11 @@ class Client:
             return present.runs
         if present.driver != SERVICE:
             raise ClientError(
-                f"thread {record.thread_id!r} is driven by invoke() in somebody's process; submit to a thread of its own"
+                f"thread {record.thread_id!r} is driven by invoke() in somebody's process; submit to another thread"
             )
         if present.graph != record.graph:
             raise ClientError(
-                f"thread {record.thread_id!r} belongs to graph {present.graph!r}; submit {record.graph!r} to a thread of its own"
+                f"thread {record.thread_id!r} belongs to graph {present.graph!r}; submit {record.graph!r} to another thread"
             )
         return self._continue(record.thread_id, message, if_busy, shipped)
 

@@ -45,13 +45,13 @@ def connect(
     """A client of the service that runs the threads of `store`.
 
     Without an `address` it joins the user's local head, or starts it (as `head` says): a background process with a Ray
-    cluster of this machine, which outlives the caller and ends itself after an idle time. With one ("auto", "host:port",
-    "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a `by_value_key` is given.
+    cluster of this machine, which outlives the caller and ends itself after an idle time. With one ("auto",
+    "host:port", "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a `by_value_key` is given.
 
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
     options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
-    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) in all, `crash_budget` (3) crashes without progress,
-    `cancel_grace` (5 s) before a cancelled node loses its process.
+    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) in all, `crash_budget` (3) crashes without
+    progress, `cancel_grace` (5 s) before a cancelled node loses its process.
 
     Raises `StoreMisuse` for a URL of an unknown scheme, or SQLite on a cluster of several machines; `HeadError`.
     """
@@ -160,8 +160,8 @@ def _check_nodes(url: str, shared_path: bool) -> None:
     nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]  # Ray's own gap
     if url.startswith("sqlite:") and nodes > 1 and not shared_path:
         raise StoreMisuse(
-            f"{url} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a store that is a "
-            "server, or declare shared_path=True if the file lies on a shared disk with working locks"
+            f"{url} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a store that is "
+            "a server, or declare shared_path=True if the file lies on a shared disk with working locks"
         )
 
 

@@ -113,17 +113,16 @@ class ThreadHandle:
             after=self._before_run(),
             values="values" in modes.names,
         )
-        output = self._graph.topology.output.select if self._graph is not None else dict
         for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the stream did not end"):
             over = self._over()
             for event in follower.read():
-                yield from events_of(event, modes, output)
+                yield from events_of(event, modes, self._complete)
             if over:
                 return
 
     def get_state(self, checkpoint: str | None = None) -> StateSnapshot:
         """The newest state, or that of a checkpoint id. Raises `CheckpointNotFound`."""
-        reader = SnapshotReader(self._store, self.info, self._codec)
+        reader = SnapshotReader(self._store, self.info, self._codec, self._complete)
         return reader.at(checkpoint_seq(self.thread_id, checkpoint)) if checkpoint else reader.head()
 
     def get_state_history(
@@ -131,7 +130,8 @@ class ThreadHandle:
     ) -> Iterator[StateSnapshot]:
         """The states, newest first, over forks into the threads this one came from."""
         until = checkpoint_seq(self.thread_id, before) if before else None
-        yield from SnapshotReader(self._store, self.info, self._codec).history(where=filter, before=until, limit=limit)
+        reader = SnapshotReader(self._store, self.info, self._codec, self._complete)
+        yield from reader.history(where=filter, before=until, limit=limit)
 
     # -- steering ------------------------------------------------------------------------------------------------
 
@@ -164,8 +164,8 @@ class ThreadHandle:
         checkpoint: str | None = None,
         timeout: float | timedelta | None = 60.0,
     ) -> str:
-        """Change the state through its reducers; a running thread takes it between two steps. With `checkpoint`, fork from
-        there within the thread. Returns the id of the new checkpoint, once it is durable.
+        """Change the state through its reducers; a running thread takes it between two steps. With `checkpoint`, fork
+        from there within the thread. Returns the id of the new checkpoint, once it is durable.
 
         Raises `InvalidUpdateError`, `CheckpointNotFound`, `TimeoutError`.
         """
@@ -249,6 +249,10 @@ class ThreadHandle:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as they are shown: with the keys that start with a value, where the graph is known."""
+        return self._graph.topology.state.complete(values) if self._graph is not None else dict(values)
+
     def _send(self, kind: str, payload: bytes, statuses: frozenset[Status], wait: str = "") -> int:
         self._check_driver(self.info)
         now = self._clock.time()
@@ -260,8 +264,8 @@ class ThreadHandle:
     def _check_driver(self, record: ThreadRecord) -> None:
         if record.driver != SERVICE:
             raise ClientError(
-                f"thread {self.thread_id!r} is driven by invoke() in somebody's process, where no service reads its mail; "
-                "use the graph's own invoke, update_state and get_state for it"
+                f"thread {self.thread_id!r} is driven by invoke() in somebody's process, where no service reads its "
+                "mail; use the graph's own invoke, update_state and get_state for it"
             )
 
     def _run_record(self) -> RunRecord | None:

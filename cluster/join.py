@@ -137,7 +137,10 @@ _SHARED = _Shared()  # Ray itself is one per process
 
 
 def joined(endpoint: Endpoint) -> Callable[[], None]:
-    """Join the head, or share the membership that this process has in it; returns what leaves it again. Raises `HeadError`."""
+    """Join the head, or share the membership that this process has in it; returns what leaves it again.
+
+    Raises `HeadError`.
+    """
     with _SHARED.lock:
         if _SHARED.membership is not None and _SHARED.address == endpoint.address and ray.is_initialized():
             _SHARED.users += 1

@@ -42,10 +42,17 @@ Router = Callable[[str, tuple[tuple[str, Any], ...]], tuple[str | Send, ...]]
 
 
 class Applier:
-    """Applies messages to a position through its recorder, so that each is consumed by the commit that holds its effect."""
+    """Applies messages to a position through its recorder, so that each is consumed by the commit that holds its
+    effect."""
 
     def __init__(
-        self, topology: Topology, codec: Codec, store: CheckpointStore | None, thread_id: str, recorder: Recorder, route: Router
+        self,
+        topology: Topology,
+        codec: Codec,
+        store: CheckpointStore | None,
+        thread_id: str,
+        recorder: Recorder,
+        route: Router,
     ) -> None:
         self._topology = topology
         self._wiring = Wiring(topology)
@@ -62,8 +69,8 @@ class Applier:
         return self._recorder.at
 
     def begin(self, message: Message) -> RunOptions:
-        """Start the run that an input message asks for. Raises `PerdureError` or `StoreError` for an input that cannot be
-        used; the run is open then and has to be closed. Raises `StoreUnavailable`; then nothing has changed."""
+        """Start the run that an input message asks for. Raises `PerdureError` or `StoreError` for an input that cannot
+        be used; the run is open then and has to be closed. Raises `StoreUnavailable`; then nothing has changed."""
         past, unfit = self._past(message)
         self._recorder.consume(message)
         self._recorder.open_run(message.run)
@@ -112,7 +119,8 @@ class Applier:
         return options
 
     def cancel(self, message: Message) -> None:
-        """End the run in progress, and those that are still queued. Everything else unread is recorded as undelivered."""
+        """End the run in progress, and those that are still queued. Everything else unread is recorded as
+        undelivered."""
         at, recorder = self._at, self._recorder
         # The cancel was accepted before the run had ended for others to see: then it is the run's end.
         recorder.take_back_end()
@@ -187,9 +195,7 @@ class Applier:
         self._recorder.change_options(data)
         return changed
 
-    def _update(
-        self, payload: UpdatePayload, past: Position | None = None, options: RunOptions | None = None
-    ) -> None:
+    def _update(self, payload: UpdatePayload, past: Position | None = None, options: RunOptions | None = None) -> None:
         before = replace(self._at)
         if past is not None:
             kept = past.options
@@ -212,7 +218,9 @@ class Applier:
             self._recorder.checkpoint(source, self._writes(payload.values, "update_state"), after, at.done, carry=True)
             return
         if node == END:
-            self._recorder.checkpoint(source, self._writes(payload.values, node), Successors((), {}, {}), (), carry=False)
+            self._recorder.checkpoint(
+                source, self._writes(payload.values, node), Successors((), {}, {}), (), carry=False
+            )
             return
         if node != START and node not in self._topology.nodes:
             raise InvalidUpdateError(f"update_state(as_node={node!r}): the graph has no such node", nodes=(node,))
@@ -230,7 +238,9 @@ class Applier:
         joins = {} if source == "input" else self._at.joins
         after = successors(self._wiring, [(node, goto)], joins)
         done = () if source == "input" else ((node, node),)
-        self._recorder.checkpoint(source, [(node, channel, value) for channel, value in writes], after, done, options=options)
+        self._recorder.checkpoint(
+            source, [(node, channel, value) for channel, value in writes], after, done, options=options
+        )
 
     def _past(self, message: Message) -> tuple[Position | None, PerdureError | StoreError | None]:
         """The older checkpoint that a message starts from, or why it cannot be had. Read before anything is changed."""
@@ -260,8 +270,8 @@ class Applier:
         return position
 
     def _go_back(self, then: Position) -> None:
-        """Make an older checkpoint the one that goes on. The branch that is left keeps its history; its pending work, its
-        answers and its interrupts are void, since they belong to checkpoints that are not the head's ancestors."""
+        """Make an older checkpoint the one that goes on. The branch that is left keeps its history; its pending work,
+        its answers and its interrupts are void, since they belong to checkpoints that are not the head's ancestors."""
         at = self._at
         at.forget_step()
         at.values = {name: value for name, value in then.values.items() if name in self._topology.channels}

@@ -37,8 +37,8 @@ ConfigDict: TypeAlias = Mapping[str, Any]
 class CompiledGraph:
     """A graph that is ready to run.
 
-    `invoke`, `stream` and their async forms run it in this process; `client.submit(graph, ...)` runs it on a Ray cluster.
-    With a store each run belongs to the thread that `config={"configurable": {"thread_id": ...}}` names.
+    `invoke`, `stream` and their async forms run it in this process; `client.submit(graph, ...)` runs it on a Ray
+    cluster. With a store each run belongs to the thread that `config={"configurable": {"thread_id": ...}}` names.
     """
 
     def __init__(self, topology: Topology, checkpointer: CheckpointStore | None = None) -> None:
@@ -103,8 +103,8 @@ class CompiledGraph:
     ) -> Iterator[Any]:
         """Run as `invoke` does, yielding each step once it is durable.
 
-        Mode `updates` yields a dict of node and update for each task, `values` the whole state after each step; a list of
-        modes yields (mode, event). Who leaves the stream early stops the run after the step in progress;
+        Mode `updates` yields a dict of node and update for each task, `values` the whole state after each step; a list
+        of modes yields (mode, event). Who leaves the stream early stops the run after the step in progress;
         `invoke(None, config)` goes on.
         """
         modes = read_modes(stream_mode)
@@ -141,7 +141,12 @@ class CompiledGraph:
         return self._values(await self._run_async(input, given, None))
 
     async def astream(
-        self, input: Any, config: ConfigDict | None = None, *, stream_mode: str | Sequence[str] = "updates", **options: Any
+        self,
+        input: Any,
+        config: ConfigDict | None = None,
+        *,
+        stream_mode: str | Sequence[str] = "updates",
+        **options: Any,
     ) -> AsyncGenerator[Any, None]:
         """`stream` for async callers, who should close a stream that they leave early (`contextlib.aclosing`)."""
         modes = read_modes(stream_mode)
@@ -199,10 +204,10 @@ class CompiledGraph:
         yield from reader.history(where=filter, before=until, limit=limit)
 
     def update_state(self, config: ConfigDict, values: Any, as_node: str | None = None) -> dict[str, Any]:
-        """Change the state through its reducers, as if `as_node` had returned `values` (END: and nothing followed). Without
-        it the tasks that are to run next stay as they are, except that the conditional edges of the node that ran last,
-        if it ran alone, are asked again; a thread without a state takes it as an input. A config that names a checkpoint
-        forks from there. No node is run.
+        """Change the state through its reducers, as if `as_node` had returned `values` (END: and nothing followed).
+        Without it the tasks that are to run next stay as they are, except that the conditional edges of the node that
+        ran last, if it ran alone, are asked again; a thread without a state takes it as an input. A config that names a
+        checkpoint forks from there. No node is run.
 
         Returns the config of the new checkpoint. Raises `InvalidUpdateError`, `ThreadBusy`, `CheckpointNotFound`.
         """
@@ -222,8 +227,8 @@ class CompiledGraph:
         if as_node is not None and as_node not in (START, END, *self.topology.nodes):
             known = ", ".join(map(repr, self.topology.nodes))
             raise InvalidUpdateError(
-                f"as_node={as_node!r} is no node of graph {self.name!r}{suggestion(as_node, self.topology.nodes)}; its nodes "
-                f"are {known}",
+                f"as_node={as_node!r} is no node of graph {self.name!r}{suggestion(as_node, self.topology.nodes)}; its "
+                f"nodes are {known}",
                 nodes=(as_node,),
             )
 
@@ -241,7 +246,12 @@ class CompiledGraph:
             raise
 
     def _run(
-        self, input: Any, given: Config, observer: Observer | None, portal: Callable[[], Portal], gate: Gate | None = None
+        self,
+        input: Any,
+        given: Config,
+        observer: Observer | None,
+        portal: Callable[[], Portal],
+        gate: Gate | None = None,
     ) -> Settled:
         executor = lambda: LocalExecutor(portal)  # noqa: E731 — a factory, read once
         if self.checkpointer is None:
@@ -249,7 +259,13 @@ class CompiledGraph:
                 raise InputError("this graph was compiled without a store, so it has no thread that could go on")
             self.topology.input.updates(input, "")
             return run_without_store(
-                self.topology, input, given.options, clock=SystemClock(), executor=executor, observer=observer, gate=gate
+                self.topology,
+                input,
+                given.options,
+                clock=SystemClock(),
+                executor=executor,
+                observer=observer,
+                gate=gate,
             )
         if not given.thread_id:
             raise InputError("name the thread: config={'configurable': {'thread_id': ...}}")

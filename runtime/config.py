@@ -11,7 +11,9 @@ from .errors import InputError
 from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions
 from .snapshots import checkpoint_seq
 
-_KNOWN = frozenset({"configurable", "recursion_limit", "metadata", "tags", "run_name", "callbacks", "max_concurrency", "run_id"})
+_KNOWN = frozenset(
+    {"configurable", "recursion_limit", "metadata", "tags", "run_name", "callbacks", "max_concurrency", "run_id"}
+)
 _OURS = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns"})
 
 
@@ -37,7 +39,9 @@ def read_config(
     given = dict(config or {})
     unknown = sorted(given.keys() - _KNOWN)
     if unknown:
-        raise InputError(f"config has the key {unknown[0]!r}; a graph's own settings belong into config={{'configurable': {{...}}}}")
+        raise InputError(
+            f"config has the key {unknown[0]!r}; a graph's own settings belong into config={{'configurable': {{...}}}}"
+        )
     configurable = dict(given.get("configurable") or {})
     thread_id = configurable.get("thread_id", "")
     if isinstance(thread_id, int | UUID) and not isinstance(thread_id, bool):

@@ -10,7 +10,8 @@ from ..stores.errors import Corrupt, NewerFormat
 
 FORMAT = 1
 RUN_CHANNEL = "__run__"
-"""Reserved channel: the options of the run in progress (configurable values, limits), so that forks and recovery have them."""
+"""Reserved channel: the options of the run in progress (configurable values, limits), so that forks and recovery have
+them."""
 
 
 class Next(msgspec.Struct, frozen=True, array_like=True):
@@ -72,7 +73,9 @@ def decode_control(payload: bytes, where: str) -> Control:
         if found is None or found <= FORMAT:
             raise Corrupt(f"{where}: its control record does not decode: {error}") from None
     if found is not None and found > FORMAT:
-        raise NewerFormat(f"{where} was written in checkpoint format {found}; this Perdure reads up to {FORMAT}: upgrade it")
+        raise NewerFormat(
+            f"{where} was written in checkpoint format {found}; this Perdure reads up to {FORMAT}: upgrade it"
+        )
     return control
 
 

@@ -1,4 +1,5 @@
-"""Drives a loop on an operating system thread: waits where it waits, and writes where it is the one that needs the write."""
+"""Drives a loop on an operating system thread: waits where it waits, and writes where it is the one that needs the
+write."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Driver:
         self._wake.clear()
 
     def _flush(self) -> bool:
-        """Write on this thread rather than wait for another to be scheduled. False if there was nothing, or no store."""
+        """Write on this thread rather than wait for another to be scheduled. False if there was nothing, or no
+        store."""
         try:
             return self._writer.flush()
         except StoreUnavailable:

@@ -52,7 +52,7 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
             return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 — whatever a node raises is its outcome
             policy = next((policy for policy in node.retry if policy.retries(error)), None)
             if policy is None or attempt >= policy.max_attempts or not isinstance(error, Exception):
                 return failure(task, error)
@@ -90,7 +90,9 @@ async def _awaiting(awaitable: Any) -> Any:
     return await awaitable
 
 
-def interpret(topology: Topology, node: str, returned: Any) -> tuple[tuple[tuple[str, Any], ...], tuple[str | Send, ...]]:
+def interpret(
+    topology: Topology, node: str, returned: Any
+) -> tuple[tuple[tuple[str, Any], ...], tuple[str | Send, ...]]:
     """Read a node's return value: (channel, update) pairs, and where its commands lead.
 
     Raises `InvalidUpdateError` naming the node for unknown keys, unknown targets and values of a wrong kind.
@@ -114,7 +116,8 @@ def _interpret_command(
 ) -> tuple[tuple[tuple[str, Any], ...], tuple[str | Send, ...]]:
     if command.resume is not None:
         raise InvalidUpdateError(
-            f"node {node!r} returned Command(resume=...): only the caller of a graph can answer an interrupt", nodes=(node,)
+            f"node {node!r} returned Command(resume=...): only the caller of a graph can answer an interrupt",
+            nodes=(node,),
         )
     goto = tuple(topology.route(command.goto, node))
     update = command.update
@@ -124,7 +127,9 @@ def _interpret_command(
     return tuple(topology.state.updates(update, node).items()), goto
 
 
-def route(step: Step, source: str, writes: tuple[tuple[str, Any], ...], portal: Callable[[], Portal]) -> tuple[str | Send, ...]:
+def route(
+    step: Step, source: str, writes: tuple[tuple[str, Any], ...], portal: Callable[[], Portal]
+) -> tuple[str | Send, ...]:
     """Where the conditional edges of `source` lead, asked with its own writes applied (and nobody else's)."""
     topology = step.topology
     values = dict(step.values)

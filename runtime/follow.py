@@ -21,8 +21,8 @@ _TOLD = frozenset({Kind.VALUE, Kind.DELTA, Kind.WRITE})
 
 
 class Follower:
-    """Reads what a thread has committed since it last looked. Safe against crashes of owners: what was seen was durable,
-    and nothing durable is skipped."""
+    """Reads what a thread has committed since it last looked. Safe against crashes of owners: what was seen was
+    durable, and nothing durable is skipped."""
 
     def __init__(
         self, store: CheckpointStore, thread_id: str, codec: Codec, *, run: int, after: int, values: bool

@@ -41,7 +41,9 @@ class InProcess:
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     tags: tuple[str, ...] = ()
 
-    def send(self, thread_id: str, kind: str, payload: bytes, *, statuses: frozenset[Status] = ANY_STATUS, wait: str = "") -> None:
+    def send(
+        self, thread_id: str, kind: str, payload: bytes, *, statuses: frozenset[Status] = ANY_STATUS, wait: str = ""
+    ) -> None:
         """Deliver a message, creating the thread if an input or update is its first.
 
         Raises `ThreadBusy` while another process runs the thread, `NotInterrupted`, `UnknownInterrupt`.
@@ -70,8 +72,8 @@ class InProcess:
             raise ThreadBusy(record.thread_id, f"in process {record.owner}")
 
     def run(self, thread_id: str, observer: Observer | None = None, gate: Gate | None = None) -> Settled:
-        """Claim the thread and drive it until it ends or parks, or `gate` says to drain. An owner that died is replaced, one
-        that lives is not.
+        """Claim the thread and drive it until it ends or parks, or `gate` says to drain. An owner that died is
+        replaced, one that lives is not.
 
         Raises `ThreadBusy`, `Fenced` if it is taken over meanwhile, and `StoreUnavailable` when the store stays away.
         """

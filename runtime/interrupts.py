@@ -12,7 +12,8 @@ from .task import Task
 
 
 class Interrupted(BaseException):
-    """Leaves a node that waits for an answer. Not an `Exception`, so that a node's own `except Exception` lets it pass."""
+    """Leaves a node that waits for an answer. Not an `Exception`, so that a node's own `except Exception` lets it
+    pass."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         super().__init__(interrupt)
@@ -40,7 +41,9 @@ def interrupt(value: Any) -> Any:
     """
     scope = SCOPE.get()
     if scope is None:
-        raise PerdureError("interrupt() was called outside a node; only a node of a running graph can wait for an answer")
+        raise PerdureError(
+            "interrupt() was called outside a node; only a node of a running graph can wait for an answer"
+        )
     index = scope.calls
     scope.calls += 1
     answers = scope.task.answers

@@ -57,7 +57,9 @@ class ThreadLoop:
     nothing that was not durable has been released.
     """
 
-    def __init__(self, record: ThreadRecord, restored: Restored, topology: Topology, codec: Codec, ports: Ports) -> None:
+    def __init__(
+        self, record: ThreadRecord, restored: Restored, topology: Topology, codec: Codec, ports: Ports
+    ) -> None:
         self.thread_id = record.thread_id
         self.at = restored.position
         self.events: deque[Event] = deque()
@@ -66,6 +68,7 @@ class ThreadLoop:
         self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock)
         self._applier = Applier(topology, codec, ports.history, record.thread_id, self._recorder, self._route)
         self._wiring = plan.Wiring(topology)
+        self._effects = frozenset(name for name, node in topology.nodes.items() if node.effects)
         last = self.at.mail[-1].number if self.at.mail else 0
         self._mail = Mailroom(ports.mail, record, max(record.inbox, last))
         self._failure: Failure | None = None
@@ -85,8 +88,8 @@ class ThreadLoop:
             self.at.paused = misfit or self._spent(record.crashes)
 
     def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
-        """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop; the
-        lane's answers go through it too."""
+        """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop;
+        the lane's answers go through it too."""
         self._lane = lane
         self._post = post
         self._recorder.attach(self._submit)
@@ -183,7 +186,7 @@ class ThreadLoop:
 
     def _run_tasks(self, todo: tuple[Next, ...]) -> Generator[Need, None, None]:
         nodes = self._topology.nodes
-        effects = any(nodes[task.node].effects for task in todo)
+        effects = bool(self._effects) and any(task.node in self._effects for task in todo)
         careful = self._recorder.sealed < self._careful
         if effects or careful or not self._recorder.thin:
             self._recorder.seal()
@@ -327,13 +330,18 @@ class ThreadLoop:
     def _close_failed(self) -> None:
         assert self._failure is not None
         self.at.failures.clear()
-        self._recorder.close_run(Status.FAILED, f"{self._failure.type}: {self._failure.message}", encode_failure(self._failure))
+        self._recorder.close_run(
+            Status.FAILED, f"{self._failure.type}: {self._failure.message}", encode_failure(self._failure)
+        )
 
     def _settle(self, action: plan.Settle) -> Generator[Need, None, bool]:
         """Give the thread up. False if mail came first: then the loop goes on as if it had not tried."""
         reason = self.at.run_reason if action.status.ended else action.reason
         if action.status is Status.INTERRUPTED:
-            self._observe("interrupt", interrupts=tuple(stop for task in self.at.next for stop in self.at.stops.get(task.path, ())))
+            self._observe(
+                "interrupt",
+                interrupts=tuple(stop for task in self.at.next for stop in self.at.stops.get(task.path, ())),
+            )
         self._recorder.open().settle(action.status, reason, action.waits, self._mail.seen)
         self._recorder.seal()
         yield from self._until_durable()

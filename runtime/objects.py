@@ -27,7 +27,8 @@ class _Held(bytes):
 
 
 class ObjectCodec(Codec):
-    """Keeps values as the objects they are: without a store nothing has to be written down, so anything may be a value."""
+    """Keeps values as the objects they are: without a store nothing has to be written down, so anything may be a
+    value."""
 
     def encode(self, value: object) -> tuple[int, bytes]:
         """The object itself, dressed as a payload."""

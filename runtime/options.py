@@ -42,7 +42,11 @@ class RunOptions:
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.recursion_limit, bool) or not isinstance(self.recursion_limit, int) or self.recursion_limit < 1:
+        if (
+            isinstance(self.recursion_limit, bool)
+            or not isinstance(self.recursion_limit, int)
+            or self.recursion_limit < 1
+        ):
             raise InputError(f"recursion_limit is {self.recursion_limit!r}; it must be a whole number of at least 1")
 
     def to_data(self) -> dict[str, Any]:
@@ -71,7 +75,8 @@ class RunOptions:
             fields["durability"] = Durability(fields.get("durability", Durability.ASYNC))
         except ValueError:
             raise InputError(
-                f"durability {fields['durability']!r} is unknown; choose one of {', '.join(mode.value for mode in Durability)}"
+                f"durability {fields['durability']!r} is unknown; choose one of "
+                f"{', '.join(mode.value for mode in Durability)}"
             ) from None
         for name in ("interrupt_before", "interrupt_after", "tags"):
             if fields.get(name) is not None:
@@ -80,7 +85,8 @@ class RunOptions:
 
 
 def breakpoints(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
-    """The nodes that a thread's interrupt list names. One that a later version of the graph does not have stops nobody."""
+    """The nodes that a thread's interrupt list names. One that a later version of the graph does not have stops
+    nobody."""
     names = frozenset(nodes)
     return frozenset(topology.nodes) if "*" in names else names & topology.nodes.keys()
 
@@ -92,6 +98,7 @@ def named_nodes(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
         return frozenset(topology.nodes)
     for name in sorted(names - topology.nodes.keys()):
         raise InputError(
-            f"the interrupt list names {name!r}, which is no node of graph {topology.name!r}{suggestion(name, topology.nodes)}"
+            f"the interrupt list names {name!r}, which is no node of graph {topology.name!r}"
+            f"{suggestion(name, topology.nodes)}"
         )
     return names

@@ -193,8 +193,8 @@ class Wiring:
         self._alone: dict[tuple[str, str], tuple[Next, ...]] = {}
 
     def alone(self, node: str, goto: tuple[str | Send, ...]) -> tuple[Next, ...] | None:
-        """What follows `node` when it ran alone and leads to at most one node besides its plain edges; None where more has
-        to be looked at."""
+        """What follows `node` when it ran alone and leads to at most one node besides its plain edges; None where more
+        has to be looked at."""
         if len(goto) > 1 or node in self.joins_from:
             return None
         target = goto[0] if goto else END
@@ -264,6 +264,6 @@ def fits(next_tasks: Iterable[Next], topology: Topology) -> str:
     if not lost:
         return ""
     return (
-        f"graph {topology.name!r} version {topology.version} has no node {', '.join(map(repr, lost))}, which this thread "
-        "is to run next; deploy a version that has it, or update_state(..., as_node=...) to go on elsewhere"
+        f"graph {topology.name!r} version {topology.version} has no node {', '.join(map(repr, lost))}, which this "
+        "thread is to run next; deploy a version that has it, or update_state(..., as_node=...) to go on elsewhere"
     )

@@ -26,7 +26,8 @@ class Portal(Protocol):
 
 
 class LoopPortal:
-    """A portal to an event loop that runs in another thread. Context variables of the caller are seen by the coroutine."""
+    """A portal to an event loop that runs in another thread. Context variables of the caller are seen by the
+    coroutine."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -48,8 +49,8 @@ class LoopPortal:
 
 
 def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run `work` on a thread of its own, for a caller on an event loop. The loop's default executor will not do: runs that
-    fill it would wait for their own nodes, which may use it."""
+    """Run `work` on a thread of its own, for a caller on an event loop. The loop's default executor will not do: runs
+    that fill it would wait for their own nodes, which may use it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
     context = copy_context()

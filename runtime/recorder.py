@@ -102,7 +102,8 @@ class Recorder:
         options = at.options if options is None else options
         grouped = gather(writes)
         merges = merge_writes(self._topology.channels, at.values, grouped)
-        # Only steps of one run are folded: the end of a run, an update or a fork is a checkpoint that somebody may name.
+        # Only steps of one run are folded: the end of a run, an update or a fork is a checkpoint that somebody may
+        # name.
         folding = self._draft is not None and self._draft.folds and self.thin and source == "loop"
         if self._draft is not None and self._draft.checkpoint and not folding:
             self.seal()
@@ -136,7 +137,8 @@ class Recorder:
         if source == "input":
             at.since = at.step
         # The results of the step that ended are in the channels now.
-        draft.rows = [row for row in draft.rows if row.kind != Kind.RESULT]
+        if draft.rows:
+            draft.rows = [row for row in draft.rows if row.kind != Kind.RESULT]
         draft.rows.append(self._maker.control(seq, self._control(source, draft.parent)))
         draft.rows.extend(rows)
         draft.checkpoint = draft.progress = True

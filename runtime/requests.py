@@ -96,7 +96,8 @@ def _go_on(runner: InProcess, given: Config, record: ThreadRecord) -> None:
     elif record.status is Status.FAILED:
         if not record.head or load_head(HistoryReader(runner.store, record.thread_id), record).run != record.run:
             raise InputError(
-                f"thread {record.thread_id!r}: its last run failed before its first step ({record.reason}); give an input"
+                f"thread {record.thread_id!r}: its last run failed before its first step ({record.reason}); "
+                "give it an input"
             )
         runner.send(given.thread_id, RETRY, pack(runner.codec, options))
     elif record.status is Status.PAUSED or (record.status is Status.INTERRUPTED and not record.waits):
@@ -110,8 +111,8 @@ def _answer(runner: InProcess, given: Config, record: ThreadRecord, command: Com
         raise InputError("Command(update=...) without resume= answers nothing; use update_state(config, ...)")
     if given.checkpoint and given.checkpoint != record.head:
         raise InputError(
-            f"checkpoint {checkpoint_id(given.checkpoint)} is not the newest of thread {given.thread_id!r}, and only there "
-            "an interrupt can be answered; invoke(None, config) with this checkpoint first, which asks again"
+            f"checkpoint {checkpoint_id(given.checkpoint)} is not the newest of thread {given.thread_id!r}, and only "
+            "there an interrupt can be answered; invoke(None, config) with this checkpoint first, which asks again"
         )
     runner.topology.state.updates(command.update, "update_state")
     answers = answers_of(command.resume, record)
@@ -125,8 +126,8 @@ def _answer(runner: InProcess, given: Config, record: ThreadRecord, command: Com
 
 
 def _last_node(runner: InProcess, given: Config) -> str | None:
-    """Whose conditional edges an update from nobody asks again: those of the node that ran last, if it ran alone and what
-    follows it has not begun. None leaves the tasks as they are."""
+    """Whose conditional edges an update from nobody asks again: those of the node that ran last, if it ran alone and
+    what follows it has not begun. None leaves the tasks as they are."""
     record = find(runner, given.thread_id)
     if record is None or not record.head:
         return START

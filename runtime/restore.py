@@ -78,7 +78,8 @@ def load_head(reader: HistoryReader, record: ThreadRecord) -> Control:
         return load_control(reader, record.head)
     except UnknownCheckpoint:
         raise Corrupt(
-            f"thread {record.thread_id!r}: its newest checkpoint, {record.head}, is missing; restore the store from a backup"
+            f"thread {record.thread_id!r}: its newest checkpoint, {record.head}, is missing; restore the store from a "
+            "backup"
         ) from None
 
 
@@ -95,7 +96,9 @@ def load_values(
             deltas, base = rows, None
         else:
             base = codec.decode(first.encoding, first.payload)
-        values[channel] = apply_deltas(base, [decode_delta(codec, row.encoding, row.payload) for row in deltas]) if deltas else base
+        values[channel] = (
+            apply_deltas(base, [decode_delta(codec, row.encoding, row.payload) for row in deltas]) if deltas else base
+        )
     return values
 
 

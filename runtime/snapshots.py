@@ -78,8 +78,8 @@ def config_of(thread_id: str, seq: int) -> dict[str, Any]:
 
 
 class SnapshotReader:
-    """Reads the states of one thread. `codec` decides which classes come back as themselves; `complete` adds the keys that
-    start with a value and were never written."""
+    """Reads the states of one thread. `codec` decides which classes come back as themselves; `complete` adds the keys
+    that start with a value and were never written."""
 
     def __init__(
         self,

@@ -44,7 +44,9 @@ WriteEvent = Durable | ParkRefused | WriteFailed
 class Lane:
     """One owned thread's way into the writer. Commits leave it in order and none is skipped."""
 
-    def __init__(self, writer: Writer, thread_id: str, epoch: int, token: str, notify: Callable[[WriteEvent], None]) -> None:
+    def __init__(
+        self, writer: Writer, thread_id: str, epoch: int, token: str, notify: Callable[[WriteEvent], None]
+    ) -> None:
         self.thread_id = thread_id
         self.epoch = epoch
         self.token = token
@@ -126,8 +128,8 @@ class CommitSink(Protocol):
 class Writer:
     """The commits of all threads that one process owns.
 
-    `flush` writes one group on the calling thread; `WriterThread` calls it as long as there is something. A store that is
-    away keeps the group in flight: it is sent again, unchanged, until the store answers.
+    `flush` writes one group on the calling thread; `WriterThread` calls it as long as there is something. A store that
+    is away keeps the group in flight: it is sent again, unchanged, until the store answers.
     """
 
     def __init__(self, store: CommitSink, clock: Clock) -> None:

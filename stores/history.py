@@ -69,9 +69,9 @@ class HistoryReader:
         return [row for row in _rows(segments) if row.checkpoint == seq]
 
     def pending(self, seq: int) -> list[Row]:
-        """RESULT, INTERRUPT, ANSWER, PASS and OPTIONS rows that belong to checkpoint `seq` (their `version`), in order, from its
-        own commit and those after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only
-        the one that it took off from can have any, and those are its own."""
+        """RESULT, INTERRUPT, ANSWER, PASS and OPTIONS rows that belong to checkpoint `seq` (their `version`), in order,
+        from its own commit and those after it up to the next checkpoint. A fork inherits none: of its origin's
+        checkpoints, only the one that it took off from can have any, and those are its own."""
         own = self._stretches()[0]
         if seq < own.first - 1:
             return []

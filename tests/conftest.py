@@ -52,8 +52,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadOptions]:
-    """One local head for all tests that need a cluster and may share it: `connect(url, head=head)`. Two CPUs whatever the
-    machine has. Each store is a service of its own there, so tests take a store each."""
+    """One local head for all tests that need a cluster and may share it: `connect(url, head=head)`. Two CPUs whatever
+    the machine has. Each store is a service of its own there, so tests take a store each."""
     folder = tmp_path_factory.mktemp("perdure-head")
     before = os.environ.get("PERDURE_HOME")
     os.environ["PERDURE_HOME"] = str(folder)

@@ -87,7 +87,8 @@ def follow(call: Call, client: Client, handle: ThreadHandle, *, wanted: Status =
         outcome = _await(call, reader, handle)
     except KeyboardInterrupt:
         attach = call.again("attach", handle.thread_id)
-        raise LeftRunning(handle.thread_id, f"thread {handle.thread_id!r} goes on; to follow it again: {attach}") from None
+        message = f"thread {handle.thread_id!r} goes on; to follow it again: {attach}"
+        raise LeftRunning(handle.thread_id, message) from None
     return _answer(call, handle, outcome, wanted, time.monotonic() - begun)
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SIZE = 3_000_000
-"""Bytes."""
+SIZE = 12_000_000
+"""Bytes: room for a store whose log has its usual 4 MB."""
 
 
 @dataclass
@@ -41,6 +41,7 @@ class SmallDisk:
         file = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             while True:
+                # In pages: a larger piece would be refused while there is still room for a smaller one.
                 os.write(file, bytes(4096))
         except OSError as error:
             if error.errno != errno.ENOSPC:

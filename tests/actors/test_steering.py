@@ -44,6 +44,8 @@ def seen(folder: str, text: str) -> None:
 def test_cancel_stops_a_node_at_once(client: Client, folder: str, do: str, sign: str) -> None:
     thread = start(client, do, folder)
     seen(folder, sign)
+    if do == "fan-wait":
+        seen(folder, "part 0 wait")
     began = time.monotonic()
     thread.cancel("enough")
     with pytest.raises(Cancelled, match="enough"):

@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def note(log: str | Path, **entry: Any) -> None:
     """Append one line; in one write, so that those of several processes never mix."""
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(file, json.dumps({**entry, "pid": os.getpid()}).encode() + b"\n")
+        os.write(file, json.dumps({**entry, "pid": os.getpid(), "at": round(time.monotonic(), 4)}).encode() + b"\n")
     finally:
         os.close(file)
 

@@ -55,7 +55,7 @@ class Ran:
 class Sweep:
     """Runs cases on one service. `patience`: seconds without any commit or claim after which a thread is stranded."""
 
-    def __init__(self, client: Client, *, together: int = 3, patience: float = 60.0) -> None:
+    def __init__(self, client: Client, *, together: int = 3, patience: float = 120.0) -> None:
         self._client = client
         self._together = together
         self._patience = patience

@@ -240,7 +240,7 @@ class _History:
                     found in possible,
                     "V6",
                     f"{self._thread_id}: checkpoint {seq} ({control.source} after {control.parent}) is {found}; it "
-                    f"should be one of {possible}",
+                    f"should be one of {len(possible)}, such as {possible[:3]}",
                 )
 
     def _successors(

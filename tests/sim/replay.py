@@ -20,7 +20,7 @@ from perdure.runtime.task import Done, Task
 from perdure.runtime.topology import Topology
 
 Goto = tuple[str | Send, ...]
-MOST = 64
+MOST = 4096
 """Combinations of results that are tried."""
 
 

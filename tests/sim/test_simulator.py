@@ -37,6 +37,7 @@ def report(found: list[Failure]) -> str:
     return "\n".join([f"{len(found)} seeds failed", *lines, "", found[0].story, hint])
 
 
+@pytest.mark.timeout(1200)
 def test_seeds() -> None:
     found = list(failures(0, SEEDS))
     if found:
