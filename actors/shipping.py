@@ -71,7 +71,9 @@ def load(record: GraphRecord, *, signing_key: bytes) -> CompiledGraph:
 def _record(
     graph: CompiledGraph, kind: str, body: bytes, signing_key: bytes, *, paths: tuple[str, ...] = (), code: str = ""
 ) -> GraphRecord:
-    facts = "\n".join((graph.name, graph.version, kind, code, *paths)).encode()
+    # The signing key too: the same code signed with another one (a head that was set up anew) is another record.
+    signer = hashlib.blake2b(signing_key, digest_size=8, person=b"perdure-signer").hexdigest()
+    facts = "\n".join((graph.name, graph.version, kind, code, signer, *paths)).encode()
     key = hashlib.blake2b(facts + b"\n" + body, digest_size=12).hexdigest()
     record = GraphRecord(graph_key=key, name=graph.name, version=graph.version, kind=kind, body=body, paths=paths)
     return replace(record, signature=_sign(signing_key, record)) if signing_key else record

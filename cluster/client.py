@@ -206,7 +206,8 @@ class Client:
             )
         if present.graph != record.graph:
             raise ClientError(
-                f"thread {record.thread_id!r} belongs to graph {present.graph!r}; submit {record.graph!r} to another thread"
+                f"thread {record.thread_id!r} belongs to graph {present.graph!r}; "
+                f"submit {record.graph!r} to another thread"
             )
         return self._continue(record.thread_id, message, if_busy, shipped)
 

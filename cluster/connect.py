@@ -46,7 +46,8 @@ def connect(
 
     Without an `address` it joins the user's local head, or starts it (as `head` says): a background process with a Ray
     cluster of this machine, which outlives the caller and ends itself after an idle time. With one ("auto",
-    "host:port", "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a `by_value_key` is given.
+    "host:port", "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a
+    `by_value_key` is given.
 
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
     options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts

@@ -20,6 +20,12 @@ from tests.actors import graphs_menu
 KEY = b"k" * 32
 
 
+def test_another_key_makes_another_record() -> None:
+    """A store keeps the first record of a key: one signed by a former head would shadow today's for ever."""
+    mine, other = (ship(graphs_menu.graph, signing_key=key, local=True) for key in (KEY, b"other" * 8))
+    assert mine.graph_key != other.graph_key
+
+
 def local_graph(node: Any = None, name: str = "local") -> CompiledGraph:
     class State(TypedDict, total=False):
         n: int
