@@ -82,7 +82,8 @@ class InlineExecutor:
                 return
             if self._stoppable is not None:
                 self._stoppable.cancel()
-            if self._thread != threading.get_ident():
+            # Once: `run` is ready for one at any point, but a second could hit it while it takes care of the first.
+            if self._thread != threading.get_ident() and not self._raised:
                 self._raised = True
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(self._thread), ctypes.py_object(NodeCancelled)
@@ -102,11 +103,11 @@ class InlineExecutor:
 
     def _leave(self) -> None:
         with self._inside:
-            thread, self._thread = self._thread, 0
             if self._raised:
-                # Not delivered yet: taken back, or it would hit the engine instead of the node.
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
-                self._raised = False
+                # Perhaps not delivered yet: taken back, or it would hit the engine instead of the node. It may still
+                # come right here; then `run` comes back, and taking it back twice does no harm.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+            self._thread, self._raised = 0, False
 
     def _portal(self) -> Portal:
         if self._stoppable is None:

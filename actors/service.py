@@ -22,7 +22,7 @@ from ..runtime.drive import store_backoff
 from ..stores.errors import ClaimLost, StoreError, StoreMisuse, UnknownThread
 from ..stores.processes import ProcessId
 from ..stores.records import SERVICE, GraphRecord, OwnerRecord, Status, ThreadFilter, ThreadRecord
-from .errors import GraphLoadError, ServiceError
+from .errors import GraphLoadError, NotHosted, ServiceError
 from .hosting import Outcome
 from .names import owner_prefix, service_key, supervisor_name
 from .parking import park
@@ -236,7 +236,7 @@ class Service:
             self._asking.pop(thread.thread_id, None)
             await self._recover(thread.thread_id, name)
             return
-        except (ClaimLost, GraphLoadError, UnknownThread):
+        except (ClaimLost, GraphLoadError, NotHosted, UnknownThread):
             self._unasked(name, thread.thread_id)
         except Exception as error:  # the actor could not take it, for whatever reason; the sweep tries again
             LOGGER.warning("%s did not take thread %r", name, thread.thread_id, exc_info=error)

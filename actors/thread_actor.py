@@ -19,7 +19,7 @@ from ..runtime.writer import Writer
 from ..stores.errors import StoreError
 from ..stores.processes import ProcessId, boot
 from ..stores.records import GraphRecord, OwnerRecord, ThreadRecord
-from .errors import GraphLoadError, ServiceError
+from .errors import GraphLoadError, NotHosted, ServiceError
 from .fanout import RayExecutor
 from .grouping import NodeTimes
 from .hosting import HostedThread, Outcome
@@ -112,7 +112,7 @@ class ThreadActor:
         """Claim a thread that was seen at `epoch` and begin to drive it; returns the new epoch.
 
         Raises `ClaimLost` if somebody was first, `StoreUnavailable`, `ServiceError` if this actor is ending,
-        `GraphLoadError` (then the thread is paused with the reason).
+        `GraphLoadError` or `NotHosted` (then the thread is paused with the reason).
         """
         with self._lock:
             # An actor that is about to end must not claim, nor one that claims end.
@@ -184,7 +184,7 @@ class ThreadActor:
                 f"its process died {record.crashes} times while it was restored; look for what does not fit into memory"
             )
             park(self._store, record, self._clock, reason)
-            raise ServiceError(reason)
+            raise NotHosted(reason)
         try:
             return self._make(record, self._load(graph), graph)
         except GraphLoadError as error:

@@ -131,6 +131,8 @@ def _from_mail(at: Position) -> Action | None:
         # A resume may join a step whose other tasks still run; what changes the state waits for the step's end.
         if message.kind == RESUME or (message.kind not in INPUTS and not at.running):
             return Apply(message)
+        if message.kind in INPUTS and not at.run_open and not at.paused:
+            return Begin(message)
         if message.kind == REPLACE and at.run_open and not at.running:
             return EndRun(Status.CANCELLED)
     return None

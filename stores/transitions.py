@@ -51,7 +51,8 @@ def claimed(row: ThreadRecord, *, epoch: int, token: str, owner: str, crashed: b
         token=token,
         owner=owner,
         status=Status.RUNNING if row.status.runnable else row.status,
-        crashes=row.crashes + (1 if crashed else 0),
+        # An owner that had given the thread up before it crashed did not crash over it.
+        crashes=row.crashes + (1 if crashed and row.token else 0),
         updated_at=at or row.updated_at,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Segment, ThreadRecord
+from perdure.stores.records import RunRecord, Segment, ThreadRecord
 from perdure.stores.transactional import StoredSegment
 
 
@@ -16,6 +16,10 @@ class QuickMemoryStore(MemoryStore):
 
     def thread(self, thread_id: str) -> ThreadRecord:
         return self._kept(thread_id).row
+
+    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
+        runs = self._kept(thread_id).runs
+        return tuple(runs[number] for number in sorted(runs))
 
     def runnable(self) -> list[ThreadRecord]:
         """The rows of all runnable threads."""
