@@ -6,13 +6,15 @@ import errno
 import os
 import resource
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 SIZE = 12_000_000
 """Bytes: room for a store whose log has its usual 4 MB."""
+LIMIT = 65_536
+"""Bytes beyond which no file grows, in place of a full disk: more than a test's notes take, less than a store's log."""
 
 
 @dataclass
@@ -33,9 +35,12 @@ class SmallDisk:
             self._take_all()
             return
         for pid in pids:
-            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, hard))
-            self._limited.append(pid)
+            self._limit(pid, LIMIT)
+
+    def _limit(self, pid: int, size: int) -> None:
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+        self._limited.append(pid)
 
     def _take_all(self) -> None:
         file = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -62,25 +67,23 @@ class SmallDisk:
 
     @contextmanager
     def read_only(self, file: Path) -> Iterator[None]:
-        """Let nobody write for a while; nobody may have `file` open."""
-        switch: Callable[[bool], object]
+        """Let this process write nothing for a while; nobody may have `file` open."""
         if self.mounted:
-
-            def switch(off: bool) -> object:
-                mode = "ro" if off else "rw"
-                return subprocess.run(["mount", "-o", f"remount,{mode}", str(self.path)], check=True)
+            subprocess.run(["mount", "-o", "remount,ro", str(self.path)], check=True)
+        elif os.geteuid() == 0:
+            self._limit(os.getpid(), 0)  # root may write whatever the permissions say
         else:
-
-            def switch(off: bool) -> object:
-                file.chmod(0o400 if off else 0o600)
-                self.path.chmod(0o500 if off else 0o700)
-                return None
-
-        switch(True)
+            file.chmod(0o400)
+            self.path.chmod(0o500)
         try:
             yield
         finally:
-            switch(False)
+            if self.mounted:
+                subprocess.run(["mount", "-o", "remount,rw", str(self.path)], check=True)
+            elif os.geteuid() != 0:
+                self.path.chmod(0o700)
+                file.chmod(0o600)
+            self.free()
 
 
 @contextmanager
