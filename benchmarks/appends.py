@@ -15,7 +15,7 @@ from .report import Line, Report
 
 FILE_TARGET = 4_000_000
 """Bytes for 2000 appends of a kilobyte."""
-FLAT = 1.5
+FLAT = 2.0
 """How much more CPU the last steps may take than the first. (Async runs ahead of the disk at first, and the machine may
 have other work: the time that passes does not tell.)"""
 LOADS = 5
