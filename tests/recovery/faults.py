@@ -28,6 +28,7 @@ from perdure.actors.fanout import RayExecutor
 from perdure.actors.inline import InlineExecutor
 from perdure.runtime.interrupts import SCOPE
 from perdure.stores.errors import StoreUnavailable
+from perdure.stores.processes import ProcessId
 from perdure.stores.records import Committed
 from perdure.stores.sqlite import SqliteStore
 
@@ -163,7 +164,7 @@ class _Watch:
 
 def _note_result(notes: Notes, name: str, args: tuple[Any, ...], result: Any) -> None:
     if name == "claim":
-        note(notes.log, claimed=result.epoch)
+        note(notes.log, claimed=result.epoch, started=ProcessId.own().started)
     elif name == "commit":
         for commit, answer in zip(args[0], result, strict=True):
             if commit.thread_id == notes.thread_id:

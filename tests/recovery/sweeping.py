@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perdure import Client, Status, ThreadHandle
-from perdure.stores.processes import start_time
+from perdure.stores.processes import ProcessId
 from perdure.stores.sqlite import SqliteStore
 from tests.recovery.checks import check_attempts, check_history, durable_tasks
 from tests.recovery.faults import Entry, Notes, Point
@@ -126,6 +126,7 @@ class Sweep:
         return Notes.beside(self._database, name)
 
 
-def owners_left(runs: Iterable[Ran]) -> set[int]:
+def owners_left(runs: Iterable[Ran]) -> set[ProcessId]:
     """Processes that owned one of the threads and still live."""
-    return {entry["pid"] for run in runs for entry in run.log if "claimed" in entry and start_time(entry["pid"])}
+    claims = (entry for run in runs for entry in run.log if "claimed" in entry)
+    return {owner for entry in claims if (owner := ProcessId(entry["pid"], entry["started"])).alive}

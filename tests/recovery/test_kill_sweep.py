@@ -58,8 +58,7 @@ def test_killed_at_a_spread_of_calls(sweep: Sweep, calls: int) -> None:
 def test_killed_again_while_it_recovers(sweep: Sweep, calls: int) -> None:
     """The second kill falls on the claim, on a read of the restore, or on the next owner's first commit."""
     cases = [
-        Case([(30, "after"), (30 + later, act)], "sync")
-        for later, act in ((1, "before"), (1, "after"), (3, "after"), (6, "before"))
+        Case([(30, "after"), (30 + later, act)], "sync") for later, act in ((1, "after"), (3, "after"), (6, "before"))
     ]
     ran = sweep.run(cases)
     assert [len(one.acted) for one in ran] == [2] * len(cases)

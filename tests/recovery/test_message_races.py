@@ -17,8 +17,8 @@ from tests.recovery.graphs_small import rounds, ticks
 
 T = TypeVar("T")
 
-ROUNDS = 150
-THREADS = 60
+ROUNDS = 120
+THREADS = 50
 
 
 @pytest.fixture(scope="module")
