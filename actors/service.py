@@ -24,7 +24,7 @@ from ..stores.processes import ProcessId
 from ..stores.records import SERVICE, GraphRecord, OwnerRecord, Status, ThreadFilter, ThreadRecord
 from .errors import GraphLoadError, NotHosted, ServiceError
 from .hosting import Outcome
-from .names import owner_prefix, service_key, supervisor_name
+from .names import service_key, supervisor_name
 from .parking import park
 from .pool import answer, find_actors, new_name, start_actor
 from .roster import Dispatch, Phase, Retire, Roster, Waiting
@@ -32,6 +32,7 @@ from .sentry import Sentry, reap, this_host
 from .settings import ServiceSettings
 from .store_actor import open_service_store
 from .thread_actor import ActorInfo
+from .triage import Verdict, triage
 
 LOGGER = logging.getLogger("perdure.supervisor")
 RUNNABLE = ThreadFilter(statuses=frozenset({Status.QUEUED, Status.RUNNING}), driver=SERVICE)
@@ -159,26 +160,20 @@ class Service:
     async def _consider(self, row: ThreadRecord) -> None:
         """Look at one thread and see to it that somebody runs it."""
         thread_id = row.thread_id
-        if row.driver != SERVICE or not row.status.runnable or thread_id in self._waiting or thread_id in self._asking:
+        if thread_id in self._waiting or thread_id in self._asking:
             return
-        host = self._roster.host_of(thread_id)
-        if host is not None:
-            if row.owner == host.name and row.inbox > self._poked.get(thread_id, 0):
-                self._poked[thread_id] = row.inbox
-                self._poke(host.name, thread_id)
-            return
-        if not row.token or row.owner == supervisor_name(self.key):
-            # A supervisor holds a thread itself only while it parks it: one before this one has died there.
-            self._wait(row, crashed=False)
-        elif not row.owner.startswith(owner_prefix(self.key)):
-            await self._consider_foreign(row)
-        elif row.owner not in self._roster.members:
-            # Its actor died while no supervisor was there to see it.
-            self._wait(row, crashed=True)
-        elif self._roster.members[row.owner].phase is not Phase.SILENT:
-            await self._consider_dropped(row)
+        verdict = triage(row, self._roster, self.key)
+        if verdict is Verdict.POKE and row.inbox > self._poked.get(thread_id, 0):
+            self._poked[thread_id] = row.inbox
+            self._poke(row.owner, thread_id)
+        elif verdict in (Verdict.TAKE, Verdict.TAKE_AFTER_CRASH):
+            self._wait(row, crashed=verdict is Verdict.TAKE_AFTER_CRASH)
+        elif verdict is Verdict.ASK_LEASE:
+            await self._ask_lease(row)
+        elif verdict is Verdict.ASK_OWNER:
+            await self._ask_owner(row)
 
-    async def _consider_foreign(self, row: ThreadRecord) -> None:
+    async def _ask_lease(self, row: ThreadRecord) -> None:
         """An owner of another cluster session: alive as long as it has a lease, which the sentry ends when it expires.
         Where it was a process of this machine, that it is gone can be seen at once."""
         owners = await asyncio.to_thread(self.store.owners)
@@ -189,7 +184,7 @@ class Service:
         if lease is None:
             self._wait(row, crashed=False)
 
-    async def _consider_dropped(self, row: ThreadRecord) -> None:
+    async def _ask_owner(self, row: ThreadRecord) -> None:
         """A living owner that is not known to host the thread: ask it, it may have taken it up or lost it meanwhile."""
         info = await self._hello(row.owner)
         if info is None or self._roster.host_of(row.thread_id) is not None:

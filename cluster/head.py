@@ -226,8 +226,8 @@ def _environment(paths: HeadPaths) -> dict[str, str]:
     environment.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # There is no dashboard that could show them.
     environment.setdefault("RAY_enable_metrics_collection", "0")
-    # Ray keeps the worker processes of each detached actor apart, and by default ends those beyond one per CPU once they
-    # are idle for a second: with two thread actors at work, every fan-out would start its processes anew.
+    # Ray keeps the worker processes of each detached actor apart, and by default ends those beyond one per CPU after a
+    # second without work: with two thread actors at work, every fan-out would start its processes anew.
     environment.setdefault("RAY_idle_worker_killing_time_threshold_ms", "10000")
     environment["PYTHONPATH"] = os.pathsep.join(_import_paths())
     return environment
