@@ -124,11 +124,25 @@ def _join_local(endpoint: Endpoint) -> Callable[[], None]:
 
 
 def _join_address(address: str) -> Callable[[], None]:
-    if ray.is_initialized():
-        return _nothing
     _probe(address)
+    if ray.is_initialized():
+        _check_same(address)
+        return _nothing
     ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
     return ray.shutdown
+
+
+def _check_same(address: str) -> None:
+    """Raise `HeadError` where this process is in another Ray than the one that is asked for: it can be in one only."""
+    present = str(ray.get_runtime_context().gcs_address)
+    if address == "auto" or address.removeprefix("ray://") == present:
+        return
+    host, _, port = address.rpartition(":")
+    if host in ("127.0.0.1", "localhost") and present.rpartition(":")[2] == port:
+        return
+    raise HeadError(
+        f"this process is connected to the Ray at {present}, not {address}; call ray.shutdown() before that"
+    )
 
 
 def _probe(address: str) -> None:

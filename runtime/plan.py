@@ -14,7 +14,7 @@ from ..stores.records import Message, Status
 from .commands import END, Send
 from .control import Next
 from .payloads import CANCEL, INPUTS, REPLACE, RESUME
-from .position import Position
+from .position import CHANGED_AFTER_END, Position
 from .task import Failed
 from .topology import Join, Topology
 
@@ -144,7 +144,7 @@ def _between_runs(at: Position) -> Action:
             # Paused before its run: by a user, or since its process died each time that it began.
             return Settle(Status.PAUSED, at.paused) if at.paused else Begin(message)
     if at.next and at.run_status is Status.SUCCEEDED:
-        return Settle(Status.PAUSED, "the state was updated after the run had ended; resume() goes on from there")
+        return Settle(Status.PAUSED, CHANGED_AFTER_END)
     return Settle(at.run_status)
 
 

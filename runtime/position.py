@@ -10,6 +10,9 @@ from .commands import Interrupt
 from .control import Next
 from .task import Done, Failed
 
+CHANGED_AFTER_END = "the state was updated after the run had ended; resume() goes on from there"
+"""Why a thread whose run has ended is paused once an update gave it work again. Kept as its reason."""
+
 
 @dataclass(slots=True)
 class Position:

@@ -16,7 +16,7 @@ from ..stores.segments import Kind, Row
 from .commands import Interrupt, Send
 from .control import RUN_CHANNEL, Control, decode_control
 from .merge import ChannelSizes
-from .position import Position
+from .position import CHANGED_AFTER_END, Position
 from .task import Done
 
 
@@ -140,7 +140,9 @@ def _add_run(position: Position, record: ThreadRecord, runs: tuple[RunRecord, ..
         # A fork: the history up to here is the origin's, and so was the run; this thread goes on with it.
         position.run_status = Status.RUNNING
         position.run_open = True
-    if position.run_open:
+    # Of a run that has ended the row's reason tells how, or that the state was changed since. Any other one is a pause
+    # that still holds, before a run that is yet to begin.
+    if position.run_open or record.reason not in (position.run_reason, CHANGED_AFTER_END):
         position.paused = record.reason
 
 
