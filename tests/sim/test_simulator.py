@@ -19,7 +19,8 @@ from tests.sim.seeds import Failure, caught, faultless, play, play_many
 SEEDS = 3000
 MANY_SEEDS = 40_000
 CHUNK = 50
-SEED = os.environ.get("PERDURE_SIM_SEED", "")
+SEED = int(os.environ.get("PERDURE_SIM_SEED", "1085"))
+"""Which one `test_replay` plays; 1085 once lost a pause that had come before its thread's first run."""
 
 
 def failures(first: int, last: int) -> Iterator[Failure]:
@@ -52,9 +53,8 @@ def test_many_seeds() -> None:
         pytest.fail(report(found), pytrace=False)
 
 
-@pytest.mark.skipif(not SEED, reason="set PERDURE_SIM_SEED to replay one seed")
 def test_replay() -> None:
-    found = play(int(SEED))
+    found = play(SEED)
     if found:
         pytest.fail(report([found]), pytrace=False)
 
