@@ -96,7 +96,7 @@ class Topology:
 
     name: str
     nodes: dict[str, Node]
-    """In the order in which they were added, which is the order in which their updates merge."""
+    """In the order in which they were added. (A step merges by name: see `plan.successors`.)"""
     edges: dict[str, tuple[str, ...]]
     """Plain edges by source, START and END included."""
     state: Schema
