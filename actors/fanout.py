@@ -104,8 +104,6 @@ class RayExecutor(InlineExecutor):
         self._waiting: deque[Task] = deque()
         self._groups: dict[int, _Group] = {}
         self._crashes: dict[str, int] = {}
-        self._alone: set[str] = set()
-        """Tasks of groups that died: each has a Ray task to itself from then on."""
         self._batch = 0
         self._step: Step | None = None
         self._shared: ObjectRef[Shared] | None = None
@@ -130,7 +128,6 @@ class RayExecutor(InlineExecutor):
         with self._lock:
             self._batch += 1
             self._waiting.clear()
-            self._alone.clear()
             groups, self._groups = list(self._groups.values()), {}
             self._step = self._shared = None
         for group in groups:
@@ -141,15 +138,12 @@ class RayExecutor(InlineExecutor):
         """Start groups as long as there are slots and tasks."""
         assert self._step is not None
         while self._waiting and len(self._groups) < self._slots:
-            tasks = [self._waiting.popleft()]
-            node = tasks[0].node
-            size = self._times.group_size(node, len(self._waiting) + 1, self._slots)
-            while len(tasks) < size and self._waiting and self._may_join(self._waiting[0], tasks[0]):
+            node = self._waiting[0].node
+            size = self._times.group_size(node, len(self._waiting), self._slots)
+            tasks: list[Task] = []
+            while self._waiting and len(tasks) < size and self._waiting[0].node == node:
                 tasks.append(self._waiting.popleft())
             self._launch(tasks)
-
-    def _may_join(self, task: Task, first: Task) -> bool:
-        return task.node == first.node and not {task.path, first.path} & self._alone
 
     def _launch(self, tasks: list[Task]) -> None:
         assert self._step is not None
@@ -168,10 +162,6 @@ class RayExecutor(InlineExecutor):
             self._groups.pop(id(group), None)
             error = done.exception()
             outcomes = done.result() if error is None else self._lost(group.tasks, error)
-            for outcome in outcomes:
-                # Paths come again in later steps, with a clean record.
-                self._crashes.pop(outcome.path, None)
-                self._alone.discard(outcome.path)
             times = [outcome.seconds for outcome in outcomes if isinstance(outcome, Done)]
             if times:
                 self._times.learn(group.tasks[0].node, sum(times) / len(times))
@@ -191,15 +181,16 @@ class RayExecutor(InlineExecutor):
             if len(tasks) == 1:
                 name = type(cause).__qualname__
                 return [Failed(tasks[0].path, tasks[0].node, name, str(cause), traceback=str(error))]
-        if len(tasks) == 1:
-            task = tasks[0]
-            self._crashes[task.path] = self._crashes.get(task.path, 0) + 1
-            if self._crashes[task.path] >= self._crash_budget:
-                text = f"the worker process that ran it died {self._crash_budget} times ({_first_line(error)})"
-                return [Failed(task.path, task.node, type(error).__name__, text, crashed=True)]
-        self._alone.update(task.path for task in tasks)
-        self._waiting.extendleft(reversed(tasks))
-        return []
+        outcomes: list[Outcome] = []
+        for task in tasks:
+            if len(tasks) == 1:
+                self._crashes[task.path] = self._crashes.get(task.path, 0) + 1
+                if self._crashes[task.path] >= self._crash_budget:
+                    text = f"the worker process that ran it died {self._crash_budget} times ({_first_line(error)})"
+                    outcomes.append(Failed(task.path, task.node, type(error).__name__, text, crashed=True))
+                    continue
+            self._launch([task])
+        return outcomes
 
 
 def _first_line(error: BaseException) -> str:
