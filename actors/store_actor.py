@@ -12,15 +12,19 @@ from ..stores.base import CheckpointStore, CommitResult
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.memory import MemoryStore
 from ..stores.records import (
+    Amendment,
     Commit,
     Delivery,
     Expect,
+    Fork,
     GraphRecord,
     Message,
     OwnerRecord,
     RunRecord,
     Segment,
+    StoreStats,
     ThreadFilter,
+    ThreadImage,
     ThreadPage,
     ThreadRecord,
 )
@@ -62,6 +66,10 @@ class ActorStore(CheckpointStore):
     def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
         page: ThreadPage = self._ask("threads", where, limit=limit, cursor=cursor)
         return page
+
+    def due(self, before: float, *, limit: int = 100) -> tuple[ThreadRecord, ...]:
+        found: tuple[ThreadRecord, ...] = self._ask("due", before, limit=limit)
+        return found
 
     def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
         runs: tuple[RunRecord, ...] = self._ask("runs", thread_id)
@@ -114,6 +122,39 @@ class ActorStore(CheckpointStore):
     def graph(self, graph_key: str) -> GraphRecord:
         record: GraphRecord = self._ask("graph", graph_key)
         return record
+
+    def amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
+        record: ThreadRecord = self._ask("amend", thread_id, change)
+        return record
+
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        found: tuple[Fork, ...] = self._ask("forks", thread_id)
+        return found
+
+    def rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
+        done: bool = self._ask("rewrite", thread_id, old, new)
+        return done
+
+    def image(self, thread_id: str) -> ThreadImage:
+        image: ThreadImage = self._ask("image", thread_id)
+        return image
+
+    def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
+        self._ask("load", image, segments, complete=complete)
+
+    def graph_keys(self) -> tuple[str, ...]:
+        keys: tuple[str, ...] = self._ask("graph_keys")
+        return keys
+
+    def setting(self, name: str) -> Any:
+        return self._ask("setting", name)
+
+    def put_setting(self, name: str, value: Any) -> None:
+        self._ask("put_setting", name, value)
+
+    def stats(self) -> StoreStats:
+        stats: StoreStats = self._ask("stats")
+        return stats
 
     def close(self) -> None:
         """Nothing to release; the actor goes on."""

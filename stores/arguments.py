@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from .errors import StoreMisuse
-from .records import Commit, Message, OwnerRecord, ThreadFilter, ThreadRecord
+from .records import Amendment, Commit, Message, OwnerRecord, Retention, ThreadFilter, ThreadRecord
 
 LONGEST_ID = 512
 """Bytes of UTF-8 that an id or a name may have (indexes of every backend take as much)."""
@@ -92,12 +93,60 @@ def check_thread(thread: ThreadRecord) -> None:
         _check_text(what, text)
     if thread.origin is not None:
         check_id("thread id of an origin", thread.origin.thread_id)
+    for name in thread.names:
+        check_id("checkpoint name", name)
+    if thread.retention is not None:
+        check_retention(f"thread {thread.thread_id!r}", thread.retention)
+    _check_time(f"thread {thread.thread_id!r}: wake_at", thread.wake_at)
+
+
+def check_retention(what: str, retention: Retention) -> None:
+    """Raise `StoreMisuse` where a retention would keep nothing, or is none."""
+    if not isinstance(retention, Retention):
+        raise StoreMisuse(f"{what}: a retention must be a Retention(...), not {retention!r}")
+    most = retention.max_checkpoints
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise StoreMisuse(f"{what}: max_checkpoints must be an integer of at least 1, not {most!r}")
+    for name in ("keep_for", "delete_after"):
+        span = getattr(retention, name)
+        if span is not None and not (isinstance(span, timedelta) and span >= timedelta()):
+            raise StoreMisuse(f"{what}: {name} must be a timedelta that is not negative, not {span!r}")
+
+
+def check_amendment(thread_id: str, change: Amendment) -> None:
+    """Raise `StoreMisuse` where an amendment cannot be kept."""
+    for name, seq in change.names.items():
+        check_id("checkpoint name", name)
+        _check_count(f"thread {thread_id!r}: checkpoint {name!r}", seq)
+    if change.retention is not None:
+        check_retention(f"thread {thread_id!r}", change.retention)
+    for what, number in (("floor", change.floor), ("tidied", change.tidied)):
+        if number is not None:
+            _check_count(f"thread {thread_id!r}: {what}", number)
+
+
+def check_due(before: float, limit: int) -> None:
+    """Raise `StoreMisuse` for a time or a limit that cannot be."""
+    _check_time("due threads: before", before)
+    if limit < 1:
+        raise StoreMisuse(f"due threads: the limit must be at least 1, not {limit}")
+
+
+def _check_count(what: str, number: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < _LARGEST_INT:
+        raise StoreMisuse(f"{what} must be an integer that is not negative, not {number!r}")
+
+
+def _check_time(what: str, at: float) -> None:
+    if isinstance(at, bool) or not isinstance(at, (int, float)) or not math.isfinite(at) or at < 0:
+        raise StoreMisuse(f"{what} must be Unix seconds, not {at!r}")
 
 
 def check_message(message: Message) -> None:
     """Raise `StoreMisuse` where a message cannot be kept."""
     check_id("message id", message.message_id)
     check_id("message kind", message.kind)
+    _check_text("message name", message.name)
 
 
 def check_claim(thread_id: str, token: str, owner: str) -> None:
@@ -122,6 +171,8 @@ def check_commit(commit: Commit) -> None:
         _check_text(f"thread {commit.thread_id!r}: reason of run {update.run}", update.reason)
     if commit.waits is not None:
         check_json(f"thread {commit.thread_id!r}: waits", commit.waits)
+    if commit.wake_at is not None:
+        _check_time(f"thread {commit.thread_id!r}: wake_at", commit.wake_at)
 
 
 def check_lease(lease: OwnerRecord) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a store. I/O-free: backends fill in the calls, `tests/stores/test_conformance.py` holds them to it.
+"""The contract of a store. I/O-free: backends fill in the calls, `perdure.testing` holds them to it.
 
 Every call is synchronous, safe to use from several threads, and safe to repeat after `StoreUnavailable`: a repeated
 call has the effect of one. All of one call's effects happen in one transaction. Arguments that no store could keep (an
@@ -7,7 +7,7 @@ empty id, one of over 512 bytes or with a NUL, metadata that is not JSON) raise 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -28,12 +28,13 @@ from .records import (
     ThreadPage,
     ThreadRecord,
 )
+from .upkeep import Upkeep
 
 CommitResult = Committed | Fenced | InboxChanged
 
 
-class CheckpointStore(ABC):
-    """Where threads live.
+class CheckpointStore(Upkeep):
+    """Where threads live: the calls that running them takes, and those of `Upkeep`.
 
     Any call may raise `StoreUnavailable` (try again) or `StoreFull` (try again when there is room); `Corrupt` and
     `NewerFormat` where a record does not decode.
@@ -49,8 +50,9 @@ class CheckpointStore(ABC):
         """Write a new thread's row and, in the same transaction, its first message (as `deliver` would).
 
         Repeating it with the same `message_id` returns the first call's delivery with `repeated` set.
-        Raises `ThreadExists`; `UnknownThread` when `thread.origin` names a thread that is not there, `StoreMisuse`
-        when that thread has no durable commit `thread.origin.seq` yet.
+        An origin's commit that the origin itself had inherited becomes that of the thread which wrote it. Raises
+        `ThreadExists`; `UnknownThread` when `thread.origin` names a thread that is not there, `StoreMisuse` when that
+        thread has no durable commit `thread.origin.seq` yet or retention has dropped it.
         """
 
     @abstractmethod
@@ -60,6 +62,10 @@ class CheckpointStore(ABC):
     @abstractmethod
     def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
         """List threads, newest first. A thread that stays as it is appears exactly once over all pages."""
+
+    @abstractmethod
+    def due(self, before: float, *, limit: int = 100) -> tuple[ThreadRecord, ...]:
+        """Parked threads whose `wake_at` is set and not after `before`, the longest due first, at most `limit`."""
 
     @abstractmethod
     def runs(self, thread_id: str) -> tuple[RunRecord, ...]:

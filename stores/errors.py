@@ -76,9 +76,8 @@ class ThreadReferenced(StoreError):
     """The thread cannot be deleted: forks still read its history."""
 
     def __init__(self, thread_id: str, forks: tuple[str, ...]) -> None:
-        super().__init__(
-            f"thread {thread_id!r} cannot be deleted: {', '.join(forks)} were forked from it; delete them first"
-        )
+        named = ", ".join(forks[:10]) + (f" and {len(forks) - 10} more" if len(forks) > 10 else "")
+        super().__init__(f"thread {thread_id!r} cannot be deleted: {named} were forked from it; delete them first")
         self.thread_id = thread_id
         self.forks = forks
 

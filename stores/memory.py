@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import RLock
+from typing import Any
 
-from .arguments import canonical_json, check_id, check_lease, check_listing, json_equal
-from .errors import StoreMisuse, UnknownThread
+from .arguments import canonical_json, check_id, check_listing, json_equal
+from .backed import Encoded, StoredSegment
+from .errors import UnknownThread
 from .records import (
+    PARKED,
     Commit,
+    Fork,
     GraphRecord,
     Message,
     OwnerRecord,
     RunRecord,
+    Segment,
+    StoreStats,
     ThreadFilter,
+    ThreadImage,
     ThreadPage,
     ThreadRecord,
 )
-from .transactional import Encoded, StoredSegment, Transaction, TransactionalStore
+from .transactional import Transaction, TransactionalStore
 from .transitions import Found, committed, run_after
+from .vault import PlainVault, Vault
 
 
 @dataclass(slots=True)
@@ -43,20 +52,25 @@ class _Kept:
     """In order of `first`."""
 
     def record(self) -> ThreadRecord:
-        return replace(self.row, metadata=json.loads(self.metadata))
+        return replace(self.row, metadata=json.loads(self.metadata), names=dict(self.row.names))
+
+    def all_runs(self) -> tuple[RunRecord, ...]:
+        return tuple(replace(self.runs[run], metadata=dict(self.runs[run].metadata)) for run in sorted(self.runs))
 
 
 class MemoryStore(TransactionalStore):
     """`memory://`: each one opened is a store of its own, shared by the threads of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, vault: Vault | None = None) -> None:
         self.url = "memory://"
+        self.vault = vault or PlainVault()
         self.where = "the memory store"
         self._lock = RLock()
         self._created = 0
         self._threads: dict[str, _Kept] = {}
         self._owners: dict[str, OwnerRecord] = {}
         self._graphs: dict[str, GraphRecord] = {}
+        self._settings: dict[str, str] = {}
 
     def thread(self, thread_id: str) -> ThreadRecord:
         check_id("thread id", thread_id)
@@ -72,20 +86,24 @@ class MemoryStore(TransactionalStore):
             records = tuple(kept.record() for kept in found[:limit])
         return ThreadPage(threads=records, cursor=str(found[limit - 1].number) if len(found) > limit else None)
 
-    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
-        check_id("thread id", thread_id)
+    def _due(self, before: float, limit: int) -> Sequence[ThreadRecord]:
         with self._lock:
-            runs = self._kept(thread_id).runs
-            return tuple(replace(runs[number], metadata=dict(runs[number].metadata)) for number in sorted(runs))
+            due = [
+                kept for kept in self._threads.values() if 0 < kept.row.wake_at <= before and kept.row.status in PARKED
+            ]
+            due.sort(key=lambda kept: (kept.row.wake_at, kept.number))
+            return [kept.record() for kept in due[:limit]]
 
-    def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
-        check_id("thread id", thread_id)
+    def _runs(self, thread_id: str) -> Sequence[RunRecord]:
+        with self._lock:
+            return self._kept(thread_id).all_runs()
+
+    def _messages(self, thread_id: str, unread: bool) -> Sequence[Message]:
         with self._lock:
             kept = self._threads.get(thread_id)
             return tuple(message for message in kept.messages if not (unread and message.applied)) if kept else ()
 
-    def renew(self, lease: OwnerRecord) -> None:
-        check_lease(lease)
+    def _renew(self, lease: OwnerRecord) -> None:
         with self._lock:
             before = self._owners.get(lease.owner)
             same = before and (before.host, before.pid, before.started) == (lease.host, lease.pid, lease.started)
@@ -100,16 +118,62 @@ class MemoryStore(TransactionalStore):
         with self._lock:
             self._owners.pop(owner, None)
 
-    def put_graph(self, graph: GraphRecord) -> None:
-        check_id("graph key", graph.graph_key)
+    def _put_graph(self, graph: GraphRecord) -> None:
         with self._lock:
             self._graphs.setdefault(graph.graph_key, graph)
 
-    def graph(self, graph_key: str) -> GraphRecord:
+    def _graph(self, graph_key: str) -> GraphRecord | None:
         with self._lock:
-            if graph_key not in self._graphs:
-                raise StoreMisuse(f"no graph {graph_key!r} in {self.where}; submit the graph again to register it")
-            return self._graphs[graph_key]
+            return self._graphs.get(graph_key)
+
+    def graph_keys(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(sorted(self._graphs))
+
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        check_id("thread id", thread_id)
+        with self._lock:
+            return self._forks(thread_id)
+
+    def _forks(self, thread_id: str) -> tuple[Fork, ...]:
+        found = [
+            Fork(thread_id=kept.row.thread_id, seq=kept.row.origin.seq)
+            for kept in self._threads.values()
+            if kept.row.origin is not None and kept.row.origin.thread_id == thread_id
+        ]
+        return tuple(sorted(found, key=lambda fork: fork.seq))
+
+    def _image(self, thread_id: str) -> ThreadImage:
+        with self._lock:
+            kept = self._kept(thread_id)
+            return ThreadImage(thread=kept.record(), runs=kept.all_runs(), messages=tuple(kept.messages))
+
+    def setting(self, name: str) -> Any:
+        with self._lock:
+            return json.loads(self._settings[name]) if name in self._settings else None
+
+    def _put_setting(self, name: str, value: Any) -> None:
+        with self._lock:
+            if value is None:
+                self._settings.pop(name, None)
+            else:
+                self._settings[name] = canonical_json(value)
+
+    def stats(self) -> StoreStats:
+        with self._lock:
+            kept = list(self._threads.values())
+            segments = [segment.data for each in kept for segment in each.segments]
+            messages = [message.payload for each in kept for message in each.messages]
+            return StoreStats(
+                threads=Counter(each.row.status for each in kept),
+                segments=len(segments),
+                segment_bytes=sum(map(len, segments)),
+                messages=len(messages),
+                message_bytes=sum(map(len, messages)),
+                graphs=len(self._graphs),
+                owners=len(self._owners),
+                disk_bytes=None,
+            )
 
     def close(self) -> None:
         """Nothing to release: the threads are kept as long as the store object is."""
@@ -121,7 +185,7 @@ class MemoryStore(TransactionalStore):
             yield tx
             tx.flush()
 
-    def _stored_segments(self, thread_id: str, first: int, last: int | None, limit: int | None) -> list[StoredSegment]:
+    def _segments(self, thread_id: str, first: int, last: int | None, limit: int | None) -> list[StoredSegment]:
         with self._lock:
             kept = self._threads.get(thread_id)
             segments = kept.segments if kept else []
@@ -149,6 +213,7 @@ class _MemoryTransaction(Transaction):
         self._runs: list[RunRecord] = []
         self._commits: list[tuple[Encoded, ThreadRecord]] = []
         self._removed: list[str] = []
+        self._segments: dict[str, list[StoredSegment]] = {}
 
     def thread(self, thread_id: str) -> ThreadRecord | None:
         kept = self._threads.get(thread_id)
@@ -171,9 +236,14 @@ class _MemoryTransaction(Transaction):
     def insert_run(self, run: RunRecord) -> None:
         self._runs.append(run)
 
-    def forks(self, thread_id: str) -> tuple[str, ...]:
-        rows = (kept.row for kept in self._threads.values())
-        return tuple(islice((row.thread_id for row in rows if row.origin and row.origin.thread_id == thread_id), 10))
+    def replace_thread(self, thread: ThreadRecord) -> None:
+        before = self._threads[thread.thread_id]
+        self._new[thread.thread_id] = _Kept(
+            before.number, thread, canonical_json(thread.metadata), segments=list(before.segments)
+        )
+
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        return self._store._forks(thread_id)
 
     def remove(self, thread_id: str) -> None:
         self._removed.append(thread_id)
@@ -201,6 +271,20 @@ class _MemoryTransaction(Transaction):
             row = gathered.get(thread_id) or self._threads[thread_id].row
             self._commits.append((encoded, committed(row, encoded.commit)))
 
+    def replace_segments(self, thread_id: str, old: Sequence[Segment], new: Sequence[StoredSegment]) -> bool:
+        segments = self._threads[thread_id].segments
+        start = bisect_left(segments, old[0].first, key=lambda segment: segment.first)
+        end = bisect_left(segments, old[-1].first + 1, key=lambda segment: segment.first)
+        if _places(segments[start:end]) != _places(old):
+            return False
+        self._segments[thread_id] = [*segments[:start], *new, *segments[end:]]
+        return True
+
+    def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
+        kept = self._new.get(thread_id) or self._threads[thread_id]
+        by_first = {segment.first: segment for segment in (*segments, *kept.segments)}
+        self._segments[thread_id] = [by_first[first] for first in sorted(by_first)]
+
     @property
     def _threads(self) -> dict[str, _Kept]:
         return self._store._threads
@@ -215,6 +299,8 @@ class _MemoryTransaction(Transaction):
             kept.messages.append(message)
         for run in self._runs:
             self._threads[run.thread_id].runs[run.run] = run
+        for thread_id, segments in self._segments.items():
+            self._threads[thread_id].segments = segments
         for encoded, row in self._commits:
             _apply(self._threads[row.thread_id], encoded, row)
         for thread_id in self._removed:
@@ -234,12 +320,20 @@ def _apply(kept: _Kept, encoded: Encoded, row: ThreadRecord) -> None:
             kept.messages[place] = replace(kept.messages[place], applied=seq)
 
 
+def _places(segments: Sequence[Segment | StoredSegment]) -> list[tuple[int, int, str]]:
+    return [(segment.first, segment.last, segment.commit_id) for segment in segments]
+
+
 def _matches(kept: _Kept, where: ThreadFilter) -> bool:
     row = kept.row
     if where.statuses is not None and row.status not in where.statuses:
         return False
     named = ((where.graph, row.graph), (where.driver, row.driver), (where.owner, row.owner))
     if any(wanted is not None and wanted != has for wanted, has in named):
+        return False
+    if where.untidied is not None and row.seq - row.tidied < where.untidied:
+        return False
+    if where.updated_before is not None and row.updated_at >= where.updated_before:
         return False
     if where.tag is not None and where.tag not in row.tags:
         return False

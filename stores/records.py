@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +52,23 @@ SERVICE = "service"
 """`ThreadRecord.driver` of a thread that the Ray service runs."""
 IN_PROCESS = "inprocess"
 """`ThreadRecord.driver` of a thread that somebody's `invoke` runs."""
+LOADING = "loading"
+"""`ThreadRecord.driver` of a thread that is being copied in: nobody runs it before all of it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What of a thread's past is kept. Every limit that is set drops what exceeds it; nothing is dropped by default.
+
+    The newest checkpoint, those with a name and those that a fork took off from are always kept.
+    """
+
+    max_checkpoints: int | None = None
+    """Checkpoints kept, the newest ones; at least 1."""
+    keep_for: timedelta | None = None
+    """How long a checkpoint is kept."""
+    delete_after: timedelta | None = None
+    """How long after its end a thread is deleted, with all it has. One that has forks waits until they are gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +114,46 @@ class ThreadRecord:
     """Crashes since the last durable progress."""
     waits: tuple[str, ...] = ()
     """What a parked thread waits for: interrupt ids."""
+    wake_at: float = 0.0
+    """When a parked thread is due (Unix seconds), whatever else happens; 0 for never."""
     origin: Origin | None = None
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """JSON values, given by the user at submit, filtered by in listings."""
     tags: tuple[str, ...] = ()
+    retention: Retention | None = None
+    """Its own; None for the store's."""
+    names: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Named checkpoints: name to seq."""
+    floor: int = 0
+    """Below this seq only those checkpoints are left that have a name or that a fork took off from. Never falls."""
+    tidied: int = 0
+    """Housekeeping has seen the commits up to this seq."""
     created_at: float = 0.0
     updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amendment:
+    """Changes of a thread's row that are not its owner's affair."""
+
+    retention: Retention | None = None
+    """A new retention; None leaves it."""
+    names: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Names to give to checkpoints; 0 takes a name away."""
+    floor: int | None = None
+    """Raises the floor to this seq, at most to the head. From then on no name and no fork may refer to what is below
+    it, but for what names and forks refer to already."""
+    tidied: int | None = None
+    """Housekeeping has seen the commits up to this seq."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """A thread that was forked from another."""
+
+    thread_id: str
+    seq: int
+    """Where it took off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +187,8 @@ class Message:
     message_id: str
     kind: str
     """input, replace, resume, cancel, pause, update, retry. Those in `RUN_KINDS` start a run."""
+    name: str = ""
+    """Messages of one name are read in order."""
     payload: bytes = b""
     number: int = 0
     """Its place in the thread's inbox, from 1; the store sets it."""
@@ -205,6 +259,8 @@ class Commit:
     reason: str | None = None
     run: int | None = None
     waits: tuple[str, ...] | None = None
+    wake_at: float | None = None
+    """When the thread is due; 0 for never, None leaves it."""
     runs: tuple[RunUpdate, ...] = ()
     applied: tuple[tuple[int, int], ...] = ()
     """(message number, seq that applied it), for each message consumed."""
@@ -282,6 +338,10 @@ class ThreadFilter:
     tag: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Top-level keys and the JSON values they must equal."""
+    untidied: int | None = None
+    """At least so many commits that housekeeping has not seen."""
+    updated_before: float | None = None
+    """Last changed before this time (Unix seconds)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,3 +351,28 @@ class ThreadPage:
     threads: tuple[ThreadRecord, ...]
     cursor: str | None
     """Give it to the next call; None on the last page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadImage:
+    """All of a thread but its segments, as it was at one moment."""
+
+    thread: ThreadRecord
+    runs: tuple[RunRecord, ...]
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """What a store holds. Bytes are those of the payloads as they are kept, compressed and encrypted."""
+
+    threads: Mapping[Status, int]
+    """How many of each status; those that are there."""
+    segments: int
+    segment_bytes: int
+    messages: int
+    message_bytes: int
+    graphs: int
+    owners: int
+    disk_bytes: int | None
+    """What the backend takes on its disk (or in its memory) in all; None where it cannot tell."""

@@ -11,10 +11,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .arguments import check_id, check_lease, check_listing
-from .errors import StoreMisuse, StoreUnavailable, UnknownThread
+from .arguments import canonical_json, check_id, check_listing
+from .backed import Encoded, StoredSegment
+from .errors import StoreUnavailable, UnknownThread
 from .processes import Holder
-from .records import Commit, GraphRecord, Message, OwnerRecord, RunRecord, ThreadFilter, ThreadPage, ThreadRecord
+from .records import (
+    Commit,
+    Fork,
+    GraphRecord,
+    Message,
+    OwnerRecord,
+    RunRecord,
+    Segment,
+    Status,
+    StoreStats,
+    ThreadFilter,
+    ThreadImage,
+    ThreadPage,
+    ThreadRecord,
+)
 from .sqlite_connections import Connections
 from .sqlite_lock import lock_holder
 from .sqlite_records import (
@@ -36,8 +51,9 @@ from .sqlite_records import (
     thread_of,
 )
 from .statements import statements, with_rows
-from .transactional import Encoded, StoredSegment, Transaction, TransactionalStore
+from .transactional import Transaction, TransactionalStore
 from .transitions import Found, run_after
+from .vault import PlainVault, Vault
 
 _ROWS_AT_ONCE = 500
 """Rows of parameters in one statement (SQLite takes 32,766 parameters)."""
@@ -50,7 +66,14 @@ class SqliteStore(TransactionalStore):
     Writers of all processes queue on the file `<path>-lock`; readers never wait for them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, shared_path: bool = False, create: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        shared_path: bool = False,
+        create: bool = True,
+        vault: Vault | None = None,
+    ) -> None:
         """Open the store, or create it. Raises `StoreMisuse` for a path that cannot hold one, `StoreMissing` where
         there is none and `create` is False, `NewerFormat`, `Corrupt`, `StoreUnavailable`."""
         self.path = Path(os.path.abspath(os.fspath(path)))
@@ -58,6 +81,7 @@ class SqliteStore(TransactionalStore):
         self.where = self.url
         self.shared_path = shared_path
         """Declared by the user: other machines see the same file under the same path."""
+        self.vault = vault or PlainVault()
         self._sql = statements("sqlite_queries.sql")
         self._connections = Connections(self.path, self.where, create=create)
 
@@ -97,22 +121,26 @@ class SqliteStore(TransactionalStore):
             cursor=str(found[limit - 1][-1]) if len(found) > limit else None,
         )
 
-    def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
-        check_id("thread id", thread_id)
+    def _runs(self, thread_id: str) -> Sequence[RunRecord]:
         with self._connections.reading(snapshot=True) as connection:
-            number = connection.execute(self._sql["number_of"], (thread_id,)).fetchone()
-            if number is None:
-                raise UnknownThread(thread_id, self.where)
-            return tuple(run_of(thread_id, cells) for cells in connection.execute(self._sql["runs"], number).fetchall())
+            return self._runs_of(connection, thread_id)
 
-    def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
-        check_id("thread id", thread_id)
+    def _runs_of(self, connection: sqlite3.Connection, thread_id: str) -> tuple[RunRecord, ...]:
+        number = connection.execute(self._sql["number_of"], (thread_id,)).fetchone()
+        if number is None:
+            raise UnknownThread(thread_id, self.where)
+        return tuple(run_of(thread_id, cells) for cells in connection.execute(self._sql["runs"], number).fetchall())
+
+    def _messages(self, thread_id: str, unread: bool) -> Sequence[Message]:
         with self._connections.reading() as connection:
             found = connection.execute(self._sql["unread_messages" if unread else "messages"], (thread_id,)).fetchall()
         return tuple(message_of(cells) for cells in found)
 
-    def renew(self, lease: OwnerRecord) -> None:
-        check_lease(lease)
+    def _due(self, before: float, limit: int) -> Sequence[ThreadRecord]:
+        with self._connections.reading() as connection:
+            return [thread_of(cells) for cells in connection.execute(self._sql["due"], (before, limit)).fetchall()]
+
+    def _renew(self, lease: OwnerRecord) -> None:
         with self._connections.writing() as connection:
             connection.execute(self._sql["renew"], owner_cells(lease))
 
@@ -124,17 +152,70 @@ class SqliteStore(TransactionalStore):
         with self._connections.writing() as connection:
             connection.execute(self._sql["forget"], (owner,))
 
-    def put_graph(self, graph: GraphRecord) -> None:
-        check_id("graph key", graph.graph_key)
+    def _put_graph(self, graph: GraphRecord) -> None:
         with self._connections.writing() as connection:
             connection.execute(self._sql["put_graph"], graph_cells(graph))
 
-    def graph(self, graph_key: str) -> GraphRecord:
+    def _graph(self, graph_key: str) -> GraphRecord | None:
         with self._connections.reading() as connection:
             found = connection.execute(self._sql["graph"], (graph_key,)).fetchall()
-        if not found:
-            raise StoreMisuse(f"no graph {graph_key!r} in {self.where}; submit the graph again to register it")
-        return graph_of(found[0])
+        return graph_of(found[0]) if found else None
+
+    def graph_keys(self) -> tuple[str, ...]:
+        with self._connections.reading() as connection:
+            return tuple(row[0] for row in connection.execute(self._sql["graph_keys"]).fetchall())
+
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        check_id("thread id", thread_id)
+        with self._connections.reading() as connection:
+            return _forks_of(connection, self._sql, thread_id)
+
+    def _image(self, thread_id: str) -> ThreadImage:
+        with self._connections.reading(snapshot=True) as connection:
+            cells = connection.execute(self._sql["thread"], (thread_id,)).fetchone()
+            if cells is None:
+                raise UnknownThread(thread_id, self.where)
+            messages = connection.execute(self._sql["messages"], (thread_id,)).fetchall()
+            return ThreadImage(
+                thread=thread_of(cells),
+                runs=self._runs_of(connection, thread_id),
+                messages=tuple(message_of(cells) for cells in messages),
+            )
+
+    def setting(self, name: str) -> Any:
+        with self._connections.reading() as connection:
+            found = connection.execute(self._sql["setting"], (name,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def _put_setting(self, name: str, value: Any) -> None:
+        with self._connections.writing() as connection:
+            if value is None:
+                connection.execute(self._sql["drop_setting"], (name,))
+            else:
+                connection.execute(self._sql["put_setting"], (name, canonical_json(value)))
+
+    def stats(self) -> StoreStats:
+        with self._connections.reading(snapshot=True) as connection:
+            threads = {Status(status): count for status, count in connection.execute(self._sql["count_statuses"])}
+            segments, segment_bytes, messages, message_bytes, graphs, owners = connection.execute(
+                self._sql["count_payloads"]
+            ).fetchone()
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return StoreStats(
+            threads=threads,
+            segments=segments,
+            segment_bytes=segment_bytes,
+            messages=messages,
+            message_bytes=message_bytes,
+            graphs=graphs,
+            owners=owners,
+            disk_bytes=sum(file.stat().st_size for file in files if file.exists()),
+        )
+
+    @property
+    def migrated(self) -> list[int]:
+        """The layouts that opening the store brought its file through; empty where it had the present one."""
+        return self._connections.migrated
 
     def close(self) -> None:
         self._connections.close()
@@ -144,7 +225,7 @@ class SqliteStore(TransactionalStore):
         with self._connections.writing() as connection:
             yield _SqliteTransaction(connection, self._sql, self.where)
 
-    def _stored_segments(self, thread_id: str, first: int, last: int | None, limit: int | None) -> list[StoredSegment]:
+    def _segments(self, thread_id: str, first: int, last: int | None, limit: int | None) -> list[StoredSegment]:
         asked = {
             "thread_id": thread_id,
             "first": first,
@@ -185,13 +266,18 @@ class _SqliteTransaction(Transaction):
     def insert_run(self, run: RunRecord) -> None:
         self._connection.execute(self._sql["insert_run"], (run.thread_id, *run_cells(run)))
 
-    def forks(self, thread_id: str) -> tuple[str, ...]:
-        return tuple(row[0] for row in self._connection.execute(self._sql["forks"], (thread_id,)).fetchall())
+    def replace_thread(self, thread: ThreadRecord) -> None:
+        self._connection.execute(self._sql["replace_thread"], thread_cells(thread))
+        for statement in ("delete_messages", "delete_runs"):
+            self._connection.execute(self._sql[statement], (self._number(thread.thread_id),))
+
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        return _forks_of(self._connection, self._sql, thread_id)
 
     def remove(self, thread_id: str) -> None:
-        number = self._connection.execute(self._sql["number_of"], (thread_id,)).fetchone()
+        number = self._number(thread_id)
         for statement in ("delete_segments", "delete_messages", "delete_runs", "delete_thread"):
-            self._connection.execute(self._sql[statement], number)
+            self._connection.execute(self._sql[statement], (number,))
 
     def look(self, commits: Sequence[Commit]) -> Mapping[str, Found]:
         found: dict[str, Found] = {}
@@ -220,6 +306,8 @@ class _SqliteTransaction(Transaction):
             (number, commit.last, str(commit.status)) for number, commit in commits if commit.status is not None
         ]
         self._rows("commit_statuses", statuses, 3)
+        wakes = [(number, commit.last, commit.wake_at) for number, commit in commits if commit.wake_at is not None]
+        self._rows("commit_wakes", wakes, 3)
         runs = [
             (number, *run_cells(run_after(None, commit.thread_id, update, commit.at)))
             for number, commit in commits
@@ -227,6 +315,23 @@ class _SqliteTransaction(Transaction):
         ]
         self._rows("commit_runs", runs, 9)
         self._rows("commit_applied", [(number, *each) for number, commit in commits for each in commit.applied], 3)
+
+    def replace_segments(self, thread_id: str, old: Sequence[Segment], new: Sequence[StoredSegment]) -> bool:
+        span = (self._number(thread_id), old[0].first, old[-1].first)
+        present = self._connection.execute(self._sql["old_segments"], span).fetchall()
+        if present != [(segment.first, segment.last, segment.commit_id) for segment in old]:
+            return False
+        self._connection.execute(self._sql["drop_segments"], span)
+        self.add_segments(thread_id, new)
+        return True
+
+    def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
+        number = self._number(thread_id)
+        self._rows("add_segments", [(number, *segment) for segment in segments], 6)
+
+    def _number(self, thread_id: str) -> int:
+        number: int = self._connection.execute(self._sql["number_of"], (thread_id,)).fetchone()[0]
+        return number
 
     def _rows(self, name: str, rows: Sequence[Cells], columns: int) -> int:
         """Run a statement for all rows at once: each call may lose the GIL to a computing thread for 5 ms."""
@@ -236,3 +341,8 @@ class _SqliteTransaction(Transaction):
             cells: list[Any] = [cell for row in part for cell in row]
             changed += self._connection.execute(with_rows(self._sql[name], columns, len(part)), cells).rowcount
         return changed
+
+
+def _forks_of(connection: sqlite3.Connection, sql: Mapping[str, str], thread_id: str) -> tuple[Fork, ...]:
+    found = connection.execute(sql["forks"], (thread_id,)).fetchall()
+    return tuple(Fork(thread_id=fork, seq=seq) for fork, seq in found)

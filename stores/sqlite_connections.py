@@ -13,12 +13,7 @@ from urllib.parse import quote
 
 from .errors import Corrupt, NewerFormat, StoreError, StoreFull, StoreMissing, StoreMisuse, StoreUnavailable
 from .sqlite_lock import WriteLock
-from .statements import script
-
-APPLICATION_ID = 0x50726475
-"""Marks the file as ours (`PRAGMA application_id`)."""
-SCHEMA = 1
-"""`PRAGMA user_version` of the layout that this code reads and writes."""
+from .sqlite_migrations import SCHEMA, layout_of, migrate
 
 _PAGE_SIZE = 4096
 _WAL_PAGES = 1000
@@ -81,10 +76,11 @@ class Connections:
         self._closed = False
         with self._translated():
             # A file that has its tables is opened without the lock: its holder may be a stopped process.
-            if not (path.exists() and path.stat().st_size and self._is_ready()):
-                if not create:
-                    raise StoreMissing(f"{where}: the file holds no store yet; submit a thread to create it")
-                self._create()
+            layout = self._layout() if path.exists() and path.stat().st_size else 0
+            if not layout and not create:
+                raise StoreMissing(f"{where}: the file holds no store yet; submit a thread to create it")
+            self.migrated = self._create() if layout < SCHEMA else []
+            """The layouts that opening it brought the file through."""
 
     @contextmanager
     def reading(self, *, snapshot: bool = False) -> Iterator[sqlite3.Connection]:
@@ -176,44 +172,36 @@ class Connections:
             raise
         return connection
 
-    def _is_ready(self) -> bool:
-        """Whether the file has our tables. Raises `NewerFormat`, or `StoreMisuse` where it is another program's."""
+    def _layout(self) -> int:
+        """The file's layout, 0 for none. Raises `NewerFormat`, or `StoreMisuse` where it is another program's."""
         connection = self._opened()
         try:
-            # One snapshot: between two queries somebody else may be creating the tables.
-            connection.execute("BEGIN")
-            owner = connection.execute("PRAGMA application_id").fetchone()[0]
-            schema = connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+            layout = layout_of(connection)
         finally:
             connection.close()
-        if owner == APPLICATION_ID and schema > SCHEMA:
+        if layout > SCHEMA:
             raise NewerFormat(
-                f"{self.where} has layout {schema}, but this Perdure knows only layouts up to {SCHEMA}; upgrade "
+                f"{self.where} has layout {layout}, but this Perdure knows only layouts up to {SCHEMA}; upgrade "
                 "Perdure to open it"
             )
-        if owner != APPLICATION_ID and (tables or owner or schema):
+        if layout < 0:
             raise StoreMisuse(f"{self.where}: the file holds another program's database; name another file")
-        return bool(owner == APPLICATION_ID and journal == "wal")
+        return layout
 
-    def _create(self) -> None:
+    def _create(self) -> list[int]:
+        """Make the tables, or bring those that are there to the present layout; the layouts applied."""
         with self.lock.held():
             if not self.path.exists():
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            elif self.path.stat().st_size and self._is_ready():
-                return
+            elif self.path.stat().st_size and self._layout() == SCHEMA:
+                return []
             connection = self._opened()
             try:
                 connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
                 journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
                 if journal != "wal":
                     raise StoreMisuse(f"{self.where}: the file system cannot hold a write-ahead log; use a local disk")
-                if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    connection.executescript(
-                        f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"
-                        f"{script('sqlite_schema.sql')} COMMIT;"
-                    )
+                return migrate(connection)
             finally:
                 connection.close()
 

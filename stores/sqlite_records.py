@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from .arguments import canonical_json
@@ -13,6 +14,7 @@ from .records import (
     Message,
     Origin,
     OwnerRecord,
+    Retention,
     RunRecord,
     Status,
     ThreadFilter,
@@ -22,8 +24,8 @@ from .transitions import highest_run
 
 Cells = tuple[Any, ...]
 
-THREAD_CELLS = 23
-CHANGING_CELLS = 17
+THREAD_CELLS = 28
+CHANGING_CELLS = 23
 """The first of a thread's cells: those that change (`update_thread`)."""
 
 
@@ -47,6 +49,11 @@ def thread_cells(row: ThreadRecord) -> Cells:
         row.version,
         row.graph_key,
         row.driver,
+        row.wake_at,
+        retention_text(row.retention),
+        canonical_json(row.names),
+        row.floor,
+        row.tidied,
         row.origin.thread_id if row.origin else None,
         row.origin.seq if row.origin else None,
         canonical_json(row.metadata),
@@ -75,11 +82,35 @@ def thread_of(cells: Cells) -> ThreadRecord:
         version=cells[15],
         graph_key=cells[16],
         driver=cells[17],
-        origin=Origin(thread_id=cells[18], seq=cells[19]) if cells[18] is not None else None,
-        metadata=json.loads(cells[20]),
-        tags=tuple(json.loads(cells[21])),
-        created_at=cells[22],
+        wake_at=cells[18],
+        retention=retention_of(cells[19]),
+        names=json.loads(cells[20]),
+        floor=cells[21],
+        tidied=cells[22],
+        origin=Origin(thread_id=cells[23], seq=cells[24]) if cells[23] is not None else None,
+        metadata=json.loads(cells[25]),
+        tags=tuple(json.loads(cells[26])),
+        created_at=cells[27],
     )
+
+
+def retention_text(retention: Retention | None) -> str | None:
+    """A retention as JSON text: `[max_checkpoints, keep_for, delete_after]`, spans in seconds."""
+    if retention is None:
+        return None
+    spans = (retention.keep_for, retention.delete_after)
+    return canonical_json(
+        [retention.max_checkpoints, *(None if span is None else span.total_seconds() for span in spans)]
+    )
+
+
+def retention_of(text: str | None) -> Retention | None:
+    """The retention again."""
+    if text is None:
+        return None
+    most, *spans = json.loads(text)
+    keep_for, delete_after = (None if span is None else timedelta(seconds=span) for span in spans)
+    return Retention(max_checkpoints=most, keep_for=keep_for, delete_after=delete_after)
 
 
 def run_cells(run: RunRecord) -> Cells:
@@ -120,6 +151,7 @@ def message_cells(thread_id: str, message: Message) -> Cells:
         message.run,
         message.created_at,
         message.applied,
+        message.name,
     )
 
 
@@ -132,6 +164,7 @@ def message_of(cells: Cells) -> Message:
         run=cells[4],
         created_at=cells[5],
         applied=cells[6],
+        name=cells[7],
     )
 
 
@@ -195,6 +228,8 @@ def conditions(where: ThreadFilter, below: int | None, named: Mapping[str, str])
         ("graph = ?", where.graph),
         ("driver = ?", where.driver),
         ("owner = ?", where.owner),
+        ("seq - tidied >= ?", where.untidied),
+        ("updated_at < ?", where.updated_before),
         (named["where_tag"], where.tag),
     ):
         if wanted is not None:

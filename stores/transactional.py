@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NamedTuple
 
-from .arguments import canonical_json, check_claim, check_commit, check_id, check_message, check_thread
-from .base import CheckpointStore, CommitResult
-from .errors import (
-    Corrupt,
-    NewerFormat,
-    StoreMisuse,
-    ThreadExists,
-    ThreadReferenced,
-    UnknownThread,
+from .backed import BackedStore, Encoded, StoredSegment
+from .base import CommitResult
+from .errors import ThreadExists, ThreadReferenced, UnknownThread
+from .records import (
+    Amendment,
+    Commit,
+    Committed,
+    Delivery,
+    Expect,
+    Fork,
+    GraphRecord,
+    Message,
+    RunRecord,
+    Segment,
+    ThreadImage,
+    ThreadRecord,
 )
-from .records import Commit, Committed, Delivery, Expect, GraphRecord, Message, RunRecord, Segment, ThreadRecord
-from .segments import Row, decode_segment, encode_segment
-from .transitions import Found, check_deletable, claimed, delivered, verdict, waves
-
-
-class Encoded(NamedTuple):
-    """A commit and its rows as they will be kept (empty where it has none)."""
-
-    commit: Commit
-    data: bytes
-
-
-class StoredSegment(NamedTuple):
-    """A segment as it is kept."""
-
-    first: int
-    last: int
-    epoch: int
-    commit_id: str
-    data: bytes
+from .transitions import (
+    Found,
+    amended,
+    check_deletable,
+    check_origin,
+    claimed,
+    delivered,
+    inherits,
+    loaded,
+    verdict,
+    waves,
+)
 
 
 class Transaction(ABC):
@@ -54,7 +51,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def update_thread(self, thread: ThreadRecord) -> None:
-        """Replace what of a locked row can change: not graph, version, metadata, tags, origin or creation time."""
+        """Replace what of a locked row can change: not metadata, tags, origin or creation time."""
 
     @abstractmethod
     def message(self, thread_id: str, message_id: str) -> Message | None:
@@ -69,8 +66,8 @@ class Transaction(ABC):
         """Keep a new run's row."""
 
     @abstractmethod
-    def forks(self, thread_id: str) -> tuple[str, ...]:
-        """Ids of some threads (at most ten) whose origin is this one."""
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        """The threads whose origin is this one, in order of seq."""
 
     @abstractmethod
     def remove(self, thread_id: str) -> None:
@@ -85,27 +82,27 @@ class Transaction(ABC):
         """Write accepted commits of different threads as `transitions.committed` and `run_after` say, conditional on
         the same epoch, token and seq once more."""
 
+    @abstractmethod
+    def replace_segments(self, thread_id: str, old: Sequence[Segment], new: Sequence[StoredSegment]) -> bool:
+        """Put `new` in the place of `old` if all of these are there (first, last, commit id); whether it was done."""
 
-class TransactionalStore(CheckpointStore):
-    """Creation, delivery, claims, commits and deletion over a backend's transactions."""
+    @abstractmethod
+    def replace_thread(self, thread: ThreadRecord) -> None:
+        """Replace the whole row of a thread that is there, and remove its runs and messages; its segments stay."""
 
-    where: str
-    """What messages call this store, without a password."""
+    @abstractmethod
+    def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
+        """Keep segments; those whose `first` is there already are left as they are."""
+
+
+class TransactionalStore(BackedStore):
+    """Creation, delivery, claims, commits, deletion and upkeep over a backend's transactions."""
 
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[Transaction]:
         """A write transaction: committed at the end of the block, rolled back by an exception."""
 
-    @abstractmethod
-    def _stored_segments(self, thread_id: str, first: int, last: int | None, limit: int | None) -> list[StoredSegment]:
-        """Segments that overlap `first..last`, newest first."""
-
-    def create(self, thread: ThreadRecord, message: Message | None = None) -> Delivery:
-        check_thread(thread)
-        if message is not None:
-            check_message(message)
-        # What the store keeps and answers is not the caller's own dict, which may change under it.
-        thread = replace(thread, metadata=json.loads(canonical_json(thread.metadata)))
+    def _create(self, thread: ThreadRecord, message: Message | None) -> Delivery:
         with self._transaction() as tx:
             present = tx.thread(thread.thread_id)
             if present is not None:
@@ -113,7 +110,7 @@ class TransactionalStore(CheckpointStore):
                 if kept is None:
                     raise ThreadExists(thread.thread_id)
                 return Delivery(number=kept.number, run=kept.run, thread=present, repeated=True)
-            self._check_origin(tx, thread)
+            thread = self._with_origin(tx, thread)
             if message is None:
                 tx.insert_thread(thread)
                 return Delivery(number=thread.inbox, run=thread.run, thread=thread)
@@ -121,23 +118,20 @@ class TransactionalStore(CheckpointStore):
             tx.insert_thread(row)
             return _keep(tx, row, kept, run)
 
-    def _check_origin(self, tx: Transaction, thread: ThreadRecord) -> None:
-        if thread.origin is None:
-            return
-        parent = tx.thread(thread.origin.thread_id)
-        if parent is None:
-            raise UnknownThread(thread.origin.thread_id, self.where)
-        if not 0 <= thread.origin.seq <= parent.seq:
-            raise StoreMisuse(
-                f"thread {thread.thread_id!r} cannot fork from commit {thread.origin.seq} of thread "
-                f"{parent.thread_id!r}, whose last durable commit is {parent.seq}"
-            )
+    def _with_origin(self, tx: Transaction, thread: ThreadRecord) -> ThreadRecord:
+        """The thread with the origin that really has the commit. Raises `UnknownThread`, `StoreMisuse`."""
+        origin = thread.origin
+        while origin is not None:
+            parent = tx.thread(origin.thread_id)
+            further = inherits(parent, origin.seq) if parent is not None else None
+            if further is None:
+                forks = tx.forks(origin.thread_id) if parent is not None and parent.floor else ()
+                check_origin(thread.thread_id, parent, origin, forks, self.where)
+                return replace(thread, origin=origin)
+            origin = further
+        return thread
 
-    def deliver(
-        self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
-    ) -> Delivery:
-        check_id("thread id", thread_id)
-        check_message(message)
+    def _deliver(self, thread_id: str, message: Message, expect: Expect, graph: GraphRecord | None) -> Delivery:
         with self._transaction() as tx:
             row = self._locked(tx, thread_id)
             before = tx.message(thread_id, message.message_id)
@@ -147,10 +141,7 @@ class TransactionalStore(CheckpointStore):
             tx.update_thread(after)
             return _keep(tx, after, kept, run)
 
-    def claim(
-        self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0
-    ) -> ThreadRecord:
-        check_claim(thread_id, token, owner)
+    def _claim(self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool, at: float) -> ThreadRecord:
         with self._transaction() as tx:
             row = self._locked(tx, thread_id)
             after = claimed(row, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at)
@@ -158,8 +149,7 @@ class TransactionalStore(CheckpointStore):
                 tx.update_thread(after)
             return after
 
-    def delete(self, thread_id: str) -> None:
-        check_id("thread id", thread_id)
+    def _delete(self, thread_id: str) -> None:
         with self._transaction() as tx:
             row = tx.thread(thread_id)
             if row is None:
@@ -167,58 +157,55 @@ class TransactionalStore(CheckpointStore):
             check_deletable(row)
             forks = tx.forks(thread_id)
             if forks:
-                raise ThreadReferenced(thread_id, forks)
+                raise ThreadReferenced(thread_id, tuple(fork.thread_id for fork in forks))
             tx.remove(thread_id)
 
-    def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
-        for commit in commits:
-            check_commit(commit)
-        # Encoded before the lock is taken: nobody waits for another's compression.
-        data = {id(commit): encode_segment(commit.thread_id, commit.rows) if commit.rows else b"" for commit in commits}
+    def _commit(self, group: Sequence[Encoded]) -> list[CommitResult]:
+        encoded = {id(each.commit): each for each in group}
         results: dict[int, CommitResult] = {}
-        if not commits:
-            return []
         with self._transaction() as tx:
-            for wave in waves(commits):
+            for wave in waves(each.commit for each in group):
                 found = tx.look(wave)
                 verdicts = [verdict(found.get(commit.thread_id), commit) for commit in wave]
                 accepted = [
-                    Encoded(commit, data[id(commit)])
+                    encoded[id(commit)]
                     for commit, result in zip(wave, verdicts, strict=True)
                     if isinstance(result, Committed) and not result.repeated
                 ]
                 if accepted:
                     tx.write(accepted)
                 results.update(zip(map(id, wave), verdicts, strict=True))
-        return [results[id(commit)] for commit in commits]
+        return [results[id(each.commit)] for each in group]
 
-    def segments(
-        self, thread_id: str, *, first: int = 1, last: int | None = None, limit: int | None = None
-    ) -> list[Segment]:
-        check_id("thread id", thread_id)
-        if limit is not None and limit < 1:
-            raise StoreMisuse(f"thread {thread_id!r}: a limit of segments must be at least 1, not {limit}")
-        return [self._decoded(thread_id, stored) for stored in self._stored_segments(thread_id, first, last, limit)]
+    def _amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
+        with self._transaction() as tx:
+            row = self._locked(tx, thread_id)
+            after = amended(row, change, tx.forks(thread_id) if change.names and row.floor else ())
+            if after != row:
+                tx.update_thread(after)
+            return after
 
-    def _decoded(self, thread_id: str, stored: StoredSegment) -> Segment:
-        commits = f"commits {stored.first}..{stored.last} (commit id {stored.commit_id})"
-        place = f"thread {thread_id!r}, {commits} in {self.where}"
-        rows: tuple[Row, ...] = ()
-        if stored.data:
-            try:
-                written_for, rows = decode_segment(stored.data)
-            except (Corrupt, NewerFormat) as error:
-                raise type(error)(f"{place}: {error}") from error
-            if written_for != thread_id:
-                raise Corrupt(f"{place}: the segment kept there belongs to thread {written_for!r}; restore a backup")
-        return Segment(
-            thread_id=thread_id,
-            first=stored.first,
-            last=stored.last,
-            epoch=stored.epoch,
-            commit_id=stored.commit_id,
-            rows=tuple(rows),
-        )
+    def _rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[StoredSegment]) -> bool:
+        with self._transaction() as tx:
+            row = tx.thread(thread_id)
+            if row is None or old[-1].last >= row.seq:
+                return False
+            return tx.replace_segments(thread_id, old, new)
+
+    def _load(self, image: ThreadImage, segments: Sequence[StoredSegment], complete: bool) -> None:
+        thread_id = image.thread.thread_id
+        with self._transaction() as tx:
+            present = tx.thread(thread_id)
+            row = loaded(present, image.thread, complete)
+            if present is None:
+                tx.insert_thread(self._with_origin(tx, row))
+            else:
+                tx.replace_thread(self._with_origin(tx, row))
+            for run in image.runs:
+                tx.insert_run(run)
+            for message in image.messages:
+                tx.insert_message(thread_id, message)
+            tx.add_segments(thread_id, segments)
 
     def _locked(self, tx: Transaction, thread_id: str) -> ThreadRecord:
         row = tx.thread(thread_id)

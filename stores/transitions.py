@@ -5,18 +5,22 @@ A backend reads the row under its lock, asks here, and writes what it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import ClaimLost, Fenced, InboxChanged, Refused
+from .errors import ClaimLost, Fenced, InboxChanged, Refused, StoreMisuse, ThreadExists, UnknownThread
 from .records import (
+    LOADING,
     PARKED,
     RUN_KINDS,
+    Amendment,
     Commit,
     Committed,
     Expect,
+    Fork,
     GraphRecord,
     Message,
+    Origin,
     RunRecord,
     RunUpdate,
     Status,
@@ -137,6 +141,7 @@ def committed(row: ThreadRecord, commit: Commit) -> ThreadRecord:
         run=row.run if commit.run is None else commit.run,
         runs=max(row.runs, highest_run(commit)),
         waits=row.waits if commit.waits is None else commit.waits,
+        wake_at=row.wake_at if commit.wake_at is None else commit.wake_at,
         token="" if commit.release else row.token,
         owner="" if commit.release else row.owner,
         crashes=0 if commit.progress else row.crashes,
@@ -160,6 +165,83 @@ def check_deletable(row: ThreadRecord) -> None:
     """Raise `Refused` while the thread is runnable."""
     if row.status.runnable:
         raise Refused(row.thread_id, "delete", row.status, "it is runnable; cancel it and wait until it has ended")
+
+
+def protected(row: ThreadRecord, forks: Iterable[Fork]) -> frozenset[int]:
+    """The checkpoints that stay whatever the floor: those that names and forks refer to."""
+    return frozenset((*row.names.values(), *(fork.seq for fork in forks)))
+
+
+def inherits(parent: ThreadRecord, seq: int) -> Origin | None:
+    """Where to look for commit `seq` of a thread that is itself a fork and had it from its origin; None if it is its
+    own."""
+    if parent.origin is None or seq > parent.origin.seq:
+        return None
+    return Origin(thread_id=parent.origin.thread_id, seq=seq)
+
+
+def check_origin(
+    thread_id: str, parent: ThreadRecord | None, origin: Origin, forks: Sequence[Fork], where: str
+) -> None:
+    """Raise `UnknownThread` or `StoreMisuse` where a thread cannot be forked from `origin`. `parent` is its row and
+    `forks` are those that it has."""
+    if parent is None:
+        raise UnknownThread(origin.thread_id, where)
+    if not 0 <= origin.seq <= parent.seq:
+        raise StoreMisuse(
+            f"thread {thread_id!r} cannot fork from commit {origin.seq} of thread {parent.thread_id!r}, whose last "
+            f"durable commit is {parent.seq}"
+        )
+    if origin.seq < parent.floor and origin.seq not in protected(parent, forks):
+        raise StoreMisuse(
+            f"thread {thread_id!r} cannot fork from commit {origin.seq} of thread {parent.thread_id!r}: its retention "
+            f"has dropped what lies before {parent.floor}; thread.get_state_history() lists the checkpoints it has"
+        )
+
+
+def amended(row: ThreadRecord, change: Amendment, forks: Sequence[Fork]) -> ThreadRecord:
+    """The row after an amendment. Raises `StoreMisuse`."""
+    safe = protected(row, forks)
+    names = dict(row.names)
+    for name, seq in change.names.items():
+        if not seq:
+            names.pop(name, None)
+            continue
+        if row.origin is not None and seq <= row.origin.seq:
+            raise StoreMisuse(
+                f"thread {row.thread_id!r}: checkpoint {seq} belongs to thread {row.origin.thread_id!r}, from which it "
+                "was forked; name it there"
+            )
+        if seq > row.seq or (seq < row.floor and seq not in safe):
+            raise StoreMisuse(
+                f"thread {row.thread_id!r} has no checkpoint {seq} that could be named {name!r}; "
+                "thread.get_state_history() lists the checkpoints it has"
+            )
+        names[name] = seq
+    if change.floor is not None and change.floor > row.head:
+        raise StoreMisuse(
+            f"thread {row.thread_id!r}: its newest checkpoint is {row.head}; a floor of {change.floor} would drop it"
+        )
+    return replace(
+        row,
+        names=names,
+        retention=row.retention if change.retention is None else change.retention,
+        floor=max(row.floor, change.floor or 0),
+        tidied=max(row.tidied, change.tidied or 0),
+    )
+
+
+def loaded(present: ThreadRecord | None, image: ThreadRecord, complete: bool) -> ThreadRecord:
+    """The row that a copied thread gets. Raises `ThreadExists` where one is there that is not being copied in."""
+    if present is not None and present.driver != LOADING:
+        raise ThreadExists(image.thread_id)
+    return replace(
+        image,
+        driver=image.driver if complete else LOADING,
+        status=Status.QUEUED if image.status is Status.RUNNING else image.status,
+        token="",
+        owner="",
+    )
 
 
 def waves(commits: Iterable[Commit]) -> list[list[Commit]]:

@@ -2,12 +2,14 @@
 
 -- name: thread
 SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
-    graph, version, graph_key, driver, origin_thread, origin_seq, metadata, tags, created_at, number
+    graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
+    tags, created_at, number
 FROM threads WHERE thread_id = ?
 
 -- name: list_threads
 SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
-    graph, version, graph_key, driver, origin_thread, origin_seq, metadata, tags, created_at, number
+    graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
+    tags, created_at, number
 FROM threads WHERE {conditions} ORDER BY number DESC LIMIT ?
 
 -- name: where_tag
@@ -34,16 +36,33 @@ EXISTS (
 -- name: insert_thread
 INSERT INTO threads (
     thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
-    graph, version, graph_key, driver, origin_thread, origin_seq, metadata, tags, created_at
+    graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
+    tags, created_at
 ) VALUES {rows}
 
 -- name: update_thread
 UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, status = ?7, reason = ?8, run = ?9,
-    runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14, graph = ?15, version = ?16, graph_key = ?17
+    runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14, graph = ?15, version = ?16, graph_key = ?17,
+    driver = ?18, wake_at = ?19, retention = ?20, names = ?21, floor = ?22, tidied = ?23
 WHERE thread_id = ?1
 
+-- name: replace_thread
+UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, status = ?7, reason = ?8, run = ?9,
+    runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14, graph = ?15, version = ?16, graph_key = ?17,
+    driver = ?18, wake_at = ?19, retention = ?20, names = ?21, floor = ?22, tidied = ?23, origin_thread = ?24,
+    origin_seq = ?25, metadata = ?26, tags = ?27, created_at = ?28
+WHERE thread_id = ?1
+
+-- name: due
+SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
+    graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
+    tags, created_at, number
+FROM threads
+WHERE wake_at > 0 AND wake_at <= ? AND status IN ('interrupted', 'sleeping', 'waiting', 'paused')
+ORDER BY wake_at, number LIMIT ?
+
 -- name: forks
-SELECT thread_id FROM threads WHERE origin_thread = ? ORDER BY number LIMIT 10
+SELECT thread_id, origin_seq FROM threads WHERE origin_thread = ? ORDER BY origin_seq, number
 
 -- name: number_of
 SELECT number FROM threads WHERE thread_id = ?
@@ -98,6 +117,11 @@ UPDATE threads SET status = done.status
 FROM (WITH input (number, last, status) AS (VALUES {rows}) SELECT * FROM input) AS done
 WHERE threads.number = done.number AND threads.seq = done.last
 
+-- name: commit_wakes
+UPDATE threads SET wake_at = done.wake_at
+FROM (WITH input (number, last, wake_at) AS (VALUES {rows}) SELECT * FROM input) AS done
+WHERE threads.number = done.number AND threads.seq = done.last
+
 -- name: commit_segments
 INSERT INTO segments (thread, first, last, epoch, commit_id, data) VALUES {rows}
 
@@ -113,25 +137,25 @@ WHERE messages.thread = done.thread AND messages.number = done.number AND messag
 
 -- name: message
 SELECT messages.message_id, messages.kind, messages.payload, messages.number, messages.run, messages.created_at,
-    messages.applied
+    messages.applied, messages.name
 FROM messages JOIN threads ON threads.number = messages.thread
 WHERE threads.thread_id = ? AND messages.message_id = ?
 
 -- name: messages
 SELECT messages.message_id, messages.kind, messages.payload, messages.number, messages.run, messages.created_at,
-    messages.applied
+    messages.applied, messages.name
 FROM messages JOIN threads ON threads.number = messages.thread
 WHERE threads.thread_id = ? ORDER BY messages.number
 
 -- name: unread_messages
 SELECT messages.message_id, messages.kind, messages.payload, messages.number, messages.run, messages.created_at,
-    messages.applied
+    messages.applied, messages.name
 FROM messages JOIN threads ON threads.number = messages.thread
 WHERE threads.thread_id = ? AND messages.applied = 0 ORDER BY messages.number
 
 -- name: insert_message
-INSERT INTO messages (thread, number, message_id, kind, payload, run, created_at, applied)
-SELECT number, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM threads WHERE thread_id = ?1
+INSERT INTO messages (thread, number, message_id, kind, payload, run, created_at, applied, name)
+SELECT number, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM threads WHERE thread_id = ?1
 
 -- name: insert_run
 INSERT INTO runs (thread, run, status, "end", reason, error, metadata, created_at, ended_at)
@@ -170,3 +194,32 @@ ON CONFLICT (graph_key) DO NOTHING
 
 -- name: graph
 SELECT graph_key, name, version, kind, body, signature, paths FROM graphs WHERE graph_key = ?
+
+-- name: old_segments
+SELECT first, last, commit_id FROM segments WHERE thread = ? AND first >= ? AND first <= ? ORDER BY first
+
+-- name: drop_segments
+DELETE FROM segments WHERE thread = ? AND first >= ? AND first <= ?
+
+-- name: add_segments
+INSERT INTO segments (thread, first, last, epoch, commit_id, data) VALUES {rows} ON CONFLICT DO NOTHING
+
+-- name: graph_keys
+SELECT graph_key FROM graphs ORDER BY graph_key
+
+-- name: setting
+SELECT value FROM settings WHERE name = ?
+
+-- name: put_setting
+INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: drop_setting
+DELETE FROM settings WHERE name = ?
+
+-- name: count_statuses
+SELECT status, count(*) FROM threads GROUP BY status
+
+-- name: count_payloads
+SELECT (SELECT count(*) FROM segments), (SELECT coalesce(sum(length(data)), 0) FROM segments),
+    (SELECT count(*) FROM messages), (SELECT coalesce(sum(length(payload)), 0) FROM messages),
+    (SELECT count(*) FROM graphs), (SELECT count(*) FROM owners)

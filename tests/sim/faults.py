@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from perdure.stores.base import CheckpointStore, CommitResult
 from perdure.stores.errors import StoreError, StoreUnavailable
 from perdure.stores.records import (
+    Amendment,
     Commit,
     Committed,
     Delivery,
     Expect,
+    Fork,
     GraphRecord,
     Message,
     OwnerRecord,
     RunRecord,
     Segment,
+    StoreStats,
     ThreadFilter,
+    ThreadImage,
     ThreadPage,
     ThreadRecord,
 )
@@ -62,6 +66,9 @@ class Delegating(CheckpointStore):
     def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
         return self.inner.threads(where, limit=limit, cursor=cursor)
 
+    def due(self, before: float, *, limit: int = 100) -> tuple[ThreadRecord, ...]:
+        return self.inner.due(before, limit=limit)
+
     def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
         return self.inner.runs(thread_id)
 
@@ -103,6 +110,33 @@ class Delegating(CheckpointStore):
 
     def graph(self, graph_key: str) -> GraphRecord:
         return self.inner.graph(graph_key)
+
+    def amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
+        return self.inner.amend(thread_id, change)
+
+    def forks(self, thread_id: str) -> tuple[Fork, ...]:
+        return self.inner.forks(thread_id)
+
+    def rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
+        return self.inner.rewrite(thread_id, old, new)
+
+    def image(self, thread_id: str) -> ThreadImage:
+        return self.inner.image(thread_id)
+
+    def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
+        self.inner.load(image, segments, complete=complete)
+
+    def graph_keys(self) -> tuple[str, ...]:
+        return self.inner.graph_keys()
+
+    def setting(self, name: str) -> Any:
+        return self.inner.setting(name)
+
+    def put_setting(self, name: str, value: Any) -> None:
+        self.inner.put_setting(name, value)
+
+    def stats(self) -> StoreStats:
+        return self.inner.stats()
 
     def close(self) -> None:
         self.inner.close()

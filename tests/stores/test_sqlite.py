@@ -22,11 +22,14 @@ from typing import Any
 
 import pytest
 
+from perdure.stores import sqlite_migrations
 from perdure.stores.errors import Corrupt, NewerFormat, StoreFull, StoreMisuse, StoreUnavailable
 from perdure.stores.processes import start_time
 from perdure.stores.records import Committed, OwnerRecord, Status
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite_lock import lock_holder
+from perdure.stores.sqlite_migrations import APPLICATION_ID
+from perdure.stores.statements import script
 from perdure.stores.urls import open_store
 from tests.stores import workers
 from tests.stores.backends import TOKEN, Backend, commit, delta, message, new_thread, owned
@@ -321,8 +324,8 @@ def test_a_newer_layout_is_refused(sqlite: Backend) -> None:
     owned(sqlite.open())
     sqlite.close()
     with raw(store_path(sqlite)) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(NewerFormat, match="layout 2"):
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(NewerFormat, match="layout 99"):
         sqlite.open()
 
 
@@ -493,3 +496,48 @@ def test_urls_that_are_refused(
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_layout_1_is_brought_to_the_present_one(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with raw(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(script("sqlite_0001.sql"))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO threads VALUES (7, 't', 2, 'k', 0, 0, 1, 'running', '', 1, 1, 'o', 0, '[\"w\"]', 2.5, 'g', '1', "
+            "'', 'service', NULL, NULL, '{\"a\":1}', '[\"x\"]', 1.5)"
+        )
+        connection.execute("INSERT INTO messages VALUES (7, 1, 'm', 'input', x'0102', 1, 1.5, 0)")
+        connection.execute("INSERT INTO runs VALUES (7, 1, 'failed', 3, 'why', x'03', '{}', 1.5, 2.5)")
+        connection.execute("INSERT INTO graphs VALUES ('k', 'g', '1', 'reference', x'04', x'05', '[]')")
+    with SqliteStore(path, create=False) as store:
+        assert store.migrated == [2]
+        row = store.thread("t")
+        assert (row.epoch, row.waits, row.metadata, row.tags) == (2, ("w",), {"a": 1}, ("x",))
+        assert (row.wake_at, row.retention, row.names, row.floor, row.tidied) == (0.0, None, {}, 0, 0)
+        assert [message.payload for message in store.messages("t")] == [b"\x01\x02"]
+        assert [run.error for run in store.runs("t")] == [b"\x03"]
+        assert store.graph("k").body == b"\x04"
+    with SqliteStore(path) as store:
+        assert store.migrated == []
+
+
+def test_a_migration_that_is_cut_short_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "old.db"
+    with raw(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(script("sqlite_0001.sql"))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+
+    def cut_short(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("interrupted")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(sqlite_migrations._STEPS, 2, cut_short)
+        with pytest.raises(StoreUnavailable):
+            SqliteStore(path)
+    with SqliteStore(path) as store:
+        assert store.migrated == [2]
