@@ -1,17 +1,28 @@
-"""What every test shares: the option --full, and one name for the package."""
+"""What every test shares: the option --full, one name for the package, a local head, and real database servers.
+
+The servers start when the first test asks for one and end with the session. `PERDURE_TEST_POSTGRES`,
+`PERDURE_TEST_REDIS` and `PERDURE_TEST_REDIS_CLUSTER` (URLs) name others to use instead. A server that does not start
+fails the test that asked: none is skipped.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from perdure.cluster.endpoint import HeadOptions
 from perdure.cluster.head import stop_head
+from tests.servers.cluster import ClusterDatabase, RedisCluster
+from tests.servers.postgres import PostgresDatabases, PostgresServer
+from tests.servers.redis import RedisDatabase, RedisServer
 
 DESELECTED = pytest.StashKey[int]()
+
+Server = TypeVar("Server", PostgresDatabases, RedisDatabase, ClusterDatabase)
 
 
 class RootIsNoTestPackage:
@@ -63,3 +74,55 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadOptions]:
         del os.environ["PERDURE_HOME"]
     else:
         os.environ["PERDURE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresDatabases]:
+    """For all tests that only need databases in it; whoever stops or kills a server makes one of his own."""
+    other = os.environ.get("PERDURE_TEST_POSTGRES")
+    server = PostgresDatabases(other) if other else PostgresServer()
+    yield from _served(server)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresDatabases) -> Iterator[str]:
+    """An empty database, dropped after the test."""
+    url = postgres_server.database()
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisDatabase]:
+    """For all tests that only need its database; whoever stops or kills a server makes one of his own."""
+    other = os.environ.get("PERDURE_TEST_REDIS")
+    server = RedisDatabase(other) if other else RedisServer()
+    yield from _served(server)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisDatabase) -> str:
+    """A database without a key: it is emptied before each test that asks for it."""
+    return redis_server.empty()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[ClusterDatabase]:
+    """Three masters, for all tests that only need its keys; whoever kills a node makes a cluster of his own."""
+    other = os.environ.get("PERDURE_TEST_REDIS_CLUSTER")
+    server = ClusterDatabase(other) if other else RedisCluster()
+    yield from _served(server)
+
+
+@pytest.fixture
+def redis_cluster_url(redis_cluster: ClusterDatabase) -> str:
+    """A cluster without a key, as redis+cluster://host:port: it is emptied before each test that asks for it."""
+    return redis_cluster.empty()
+
+
+def _served(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

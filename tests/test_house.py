@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {"stores": 1, "runtime": 2, "actors": 3, "cluster": 4}
 
+BESIDE = ("examples", "saver", "testing")
+"""Folders that use the floors, and that no floor uses."""
+
 STORES_FOR_RUNTIME = {"base", "records", "segments", "deltas", "codec", "history", "errors", "processes"}
 
 DRIVERS = {
@@ -51,9 +54,9 @@ class House(NamedTuple):
 
 
 def build(root: Path) -> House:
-    """Read every module of the floors and of examples/."""
+    """Read every module of the floors and of the folders beside them."""
     modules = {"perdure": "__init__.py"}
-    for folder in (*FLOORS, "examples"):
+    for folder in (*FLOORS, *BESIDE):
         for path in sorted((root / folder).rglob("*.py")):
             file = path.relative_to(root).as_posix()
             modules["perdure." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")] = file
@@ -194,6 +197,7 @@ BROKEN = {
         {"stores/a.py": "if TYPE_CHECKING:\n    from ..runtime.b import x", "runtime/b.py": ""},
     ),
     "to examples": (floors, {"cluster/a.py": "from ..examples.b import x", "examples/b.py": ""}),
+    "to the tests' helpers": (floors, {"stores/a.py": "from ..testing import x", "testing/__init__.py": ""}),
     "a backend in runtime": (floors, {"runtime/a.py": "from ..stores.sqlite import x", "stores/sqlite.py": ""}),
     "all stores in runtime": (floors, {"runtime/a.py": "from .. import stores", "stores/__init__.py": ""}),
     "the facade": (facade, {"cluster/a.py": "from .. import StateGraph"}),

@@ -1,51 +1,69 @@
-"""The stores under test, with a look at what they keep that does not go through them, and makers of records."""
+"""The stores under test, with a look at what they keep that does not go through them.
+
+A new store is one more entry of `BACKENDS`.
+"""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import (
-    Commit,
-    Expect,
-    Message,
-    Status,
-    ThreadRecord,
-)
-from perdure.stores.segments import Kind, Row
 from perdure.stores.urls import open_store
+from perdure.testing import Harness
+from perdure.testing.samples import ANY, TOKEN, commit, delta, message, new_thread, owned
 
-ANY = Expect(statuses=frozenset(Status))
-TOKEN = "token-1"
+__all__ = [
+    "ANY",
+    "BACKENDS",
+    "TOKEN",
+    "Backend",
+    "commit",
+    "delta",
+    "memory_backend",
+    "message",
+    "new_thread",
+    "owned",
+    "sqlite_backend",
+]
 
 
-@dataclass
-class Backend:
-    """One store and how to look into it from outside."""
+class Backend(Harness):
+    """The store that a URL names. `look` counts a thread's rows, by table, in the raw database; `flip` damages a
+    payload there."""
 
-    url: str
-    shared: bool
-    """Whether opening the URL again gives the same store."""
-    count: Callable[[CheckpointStore, str], dict[str, int]]
-    """Raw: rows kept for a thread, by table."""
-    opened: list[CheckpointStore] = field(default_factory=list)
+    def __init__(
+        self,
+        url: str,
+        shared: bool,
+        look: Callable[[CheckpointStore, str], dict[str, int]],
+        flip: Callable[[CheckpointStore, str, str], None],
+    ) -> None:
+        super().__init__()
+        self.url = url
+        self.shared = shared
+        self._look = look
+        self._flip = flip
 
-    def open(self) -> CheckpointStore:
-        if self.opened and not self.shared:
-            return self.opened[0]
-        self.opened.append(open_store(self.url))
-        return self.opened[-1]
+    def connect(self) -> CheckpointStore:
+        return open_store(self.url)
 
-    def close(self) -> None:
-        for store in self.opened:
-            store.close()
+    def count(self, store: CheckpointStore, thread_id: str) -> dict[str, int]:
+        return self._look(store, thread_id)
+
+    def damage(self, store: CheckpointStore, thread_id: str, what: str) -> None:
+        self._flip(store, thread_id, what)
+
+
+def flipped(payload: bytes) -> bytes:
+    """The payload with its last bit changed."""
+    return payload[:-1] + bytes([payload[-1] ^ 1])
 
 
 def memory_backend() -> Backend:
@@ -56,7 +74,21 @@ def memory_backend() -> Backend:
             return {"threads": 0, "runs": 0, "messages": 0, "segments": 0}
         return {"threads": 1, "runs": len(kept.runs), "messages": len(kept.messages), "segments": len(kept.segments)}
 
-    return Backend("memory://", False, count)
+    def flip(store: CheckpointStore, thread_id: str, what: str) -> None:
+        assert isinstance(store, MemoryStore)
+        if what == "graph":
+            graph = store._graphs[thread_id]
+            store._graphs[thread_id] = replace(graph, body=flipped(graph.body))
+            return
+        kept = store._threads[thread_id]
+        if what == "segment":
+            kept.segments[0] = kept.segments[0]._replace(data=flipped(kept.segments[0].data))
+        elif what == "message":
+            kept.messages[0] = replace(kept.messages[0], payload=flipped(kept.messages[0].payload))
+        else:
+            kept.runs[1] = replace(kept.runs[1], error=flipped(kept.runs[1].error))
+
+    return Backend("memory://", False, count, flip)
 
 
 def sqlite_backend(folder: Path) -> Backend:
@@ -77,38 +109,26 @@ def sqlite_backend(folder: Path) -> Backend:
                 assert raw.execute(orphans).fetchone()[0] == 0, table
             return found
 
-    return Backend(f"sqlite:///{path}", True, count)
+    def flip(store: CheckpointStore, thread_id: str, what: str) -> None:
+        table, column, key, order = {
+            "segment": ("segments", "data", "thread", "first"),
+            "message": ("messages", "payload", "thread", "number"),
+            "run": ("runs", "error", "thread", "run"),
+            "graph": ("graphs", "body", "graph_key", "graph_key"),
+        }[what]
+        owner = "?" if what == "graph" else "(SELECT number FROM threads WHERE thread_id = ?)"
+        with closing(sqlite3.connect(path)) as raw:
+            row, payload = raw.execute(
+                f"SELECT rowid, {column} FROM {table} WHERE {key} = {owner} ORDER BY {order} LIMIT 1", (thread_id,)
+            ).fetchone()
+            raw.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (flipped(payload), row))
+            raw.commit()
+
+    return Backend(f"sqlite:///{path}", True, count, flip)
 
 
-def new_thread(thread_id: str = "t", **fields: Any) -> ThreadRecord:
-    return ThreadRecord(**{"thread_id": thread_id, "graph": "g", "version": "1", "created_at": 1.5, **fields})
-
-
-def message(message_id: str = "m", kind: str = "input", **fields: Any) -> Message:
-    return Message(message_id=message_id, kind=kind, **fields)
-
-
-def delta(seq: int, payload: bytes = b"x", *, channel: str = "log", prev: int | None = None) -> Row:
-    return Row(Kind.DELTA, seq, channel, seq, seq - 1 if prev is None else prev, "node", 0, payload)
-
-
-def commit(first: int, last: int | None = None, *, thread_id: str = "t", epoch: int = 1, **fields: Any) -> Commit:
-    """A commit of the owner that `owned` made, one delta for each step."""
-    last = first if last is None else last
-    rows = tuple(delta(seq) for seq in range(first, last + 1))
-    given: dict[str, Any] = {
-        "thread_id": thread_id,
-        "epoch": epoch,
-        "token": TOKEN,
-        "commit_id": os.urandom(16).hex(),
-        "first": first,
-        "last": last,
-        "rows": rows,
-    }
-    return Commit(**{**given, **fields})
-
-
-def owned(store: CheckpointStore, thread_id: str = "t", **fields: Any) -> ThreadRecord:
-    """A new thread with an owner."""
-    store.create(new_thread(thread_id, **fields))
-    return store.claim(thread_id, epoch=fields.get("epoch", 0), token=TOKEN, owner="owner")
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
+    "memory": lambda request: memory_backend(),
+    "sqlite": lambda request: sqlite_backend(request.getfixturevalue("tmp_path")),
+}
+"""Name -> how to make an empty one. Those with a server take its URL: `request.getfixturevalue("postgres_url")`."""

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from perdure.stores.base import CheckpointStore
-from tests.stores.backends import Backend, memory_backend, sqlite_backend
+from tests.stores.backends import BACKENDS, Backend, sqlite_backend
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    backend = memory_backend() if request.param == "memory" else sqlite_backend(tmp_path)
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    backend = BACKENDS[request.param](request)
     yield backend
     backend.close()
 

@@ -506,8 +506,8 @@ def test_a_file_of_layout_1_is_brought_to_the_present_one(tmp_path: Path) -> Non
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
         connection.execute(
-            "INSERT INTO threads VALUES (7, 't', 2, 'k', 0, 0, 1, 'running', '', 1, 1, 'o', 0, '[\"w\"]', 2.5, 'g', '1', "
-            "'', 'service', NULL, NULL, '{\"a\":1}', '[\"x\"]', 1.5)"
+            "INSERT INTO threads VALUES (7, 't', 2, 'k', 0, 0, 1, 'running', '', 1, 1, 'o', 0, '[\"w\"]', 2.5, 'g', "
+            "'1', '', 'service', NULL, NULL, '{\"a\":1}', '[\"x\"]', 1.5)"
         )
         connection.execute("INSERT INTO messages VALUES (7, 1, 'm', 'input', x'0102', 1, 1.5, 0)")
         connection.execute("INSERT INTO runs VALUES (7, 1, 'failed', 3, 'why', x'03', '{}', 1.5, 2.5)")

@@ -1,0 +1,89 @@
+"""Images of threads, and loading them elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from ..stores.base import CheckpointStore
+from ..stores.errors import Fenced, ThreadExists, ThreadReferenced, UnknownThread
+from ..stores.records import (
+    LOADING,
+    SERVICE,
+    Amendment,
+    Committed,
+    Origin,
+    Retention,
+    RunUpdate,
+    Status,
+    ThreadImage,
+)
+from .harness import StoreSuite
+from .samples import ANY, TOKEN, commit, history, message, new_thread
+
+KEEP = Retention(max_checkpoints=3, keep_for=timedelta(hours=1.5), delete_after=timedelta(days=2))
+
+
+class Copies(StoreSuite):
+    def test_an_image_comes_back_as_it_was(self, store: CheckpointStore) -> None:
+        self.eventful(store)
+        image, segments = store.image("t"), store.segments("t")
+        assert image.thread == store.thread("t")
+        assert image.runs == store.runs("t")
+        assert image.messages == store.messages("t", unread=False)
+        store.commit([commit(3, status=Status.CANCELLED, release=True)])
+        store.delete("t")
+
+        store.load(image, segments[1:])
+        loading = store.thread("t")
+        assert (loading.driver, loading.token, loading.owner) == (LOADING, "", "")
+        store.load(image, segments, complete=True)
+        assert store.thread("t") == replace(image.thread, token="", owner="", status=Status.QUEUED)
+        assert store.runs("t") == image.runs
+        assert store.messages("t", unread=False) == image.messages
+        assert store.segments("t") == segments
+        claimed = store.claim("t", epoch=1, token="new", owner="o2")
+        assert claimed.epoch == 2
+        assert isinstance(store.commit([commit(3, epoch=2, token="new")])[0], Committed)
+
+    def eventful(self, store: CheckpointStore) -> None:
+        store.create(new_thread(metadata={"a": [1, None]}, tags=("x",), retention=KEEP), message("m1", payload=b"one"))
+        store.claim("t", epoch=0, token=TOKEN, owner="owner")
+        failed = RunUpdate(run=1, status=Status.FAILED, end=2, reason="why", error=b"trace")
+        store.commit([commit(1, head=1, applied=((1, 1),))])
+        store.commit([commit(2, head=2, runs=(failed,), wake_at=77.5, waits=("w",))])
+        store.deliver("t", message("m2", "signal", name="price", payload=b"two"), ANY)
+        store.amend("t", Amendment(names={"n": 1}))
+
+    def test_a_thread_that_is_there_is_not_overwritten(self, store: CheckpointStore) -> None:
+        self.eventful(store)
+        before = store.image("t")
+        with pytest.raises(ThreadExists):
+            store.load(replace(before, messages=()), complete=True)
+        assert store.image("t") == before
+
+    def test_loading_needs_the_origin(self, store: CheckpointStore) -> None:
+        row = new_thread("child", origin=Origin(thread_id="none", seq=1), seq=1, head=1)
+        with pytest.raises(UnknownThread):
+            store.load(ThreadImage(thread=row, runs=(), messages=()))
+        with pytest.raises(UnknownThread):
+            store.thread("child")
+
+    def test_a_loaded_fork_holds_its_origin(self, store: CheckpointStore) -> None:
+        history(store, 3)
+        store.commit([commit(4, status=Status.SUCCEEDED, release=True)])
+        row = new_thread("child", origin=Origin(thread_id="t", seq=2), seq=2, head=2)
+        store.load(ThreadImage(thread=row, runs=(), messages=()), complete=True)
+        assert store.thread("child").driver == SERVICE
+        with pytest.raises(ThreadReferenced):
+            store.delete("t")
+
+    def test_the_stale_owner_of_a_copy_is_fenced(self, store: CheckpointStore) -> None:
+        self.eventful(store)
+        image, segments = store.image("t"), store.segments("t")
+        store.commit([commit(3, status=Status.CANCELLED, release=True)])
+        store.delete("t")
+        store.load(image, segments, complete=True)
+        assert isinstance(store.commit([commit(3)])[0], Fenced)

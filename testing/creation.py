@@ -1,0 +1,168 @@
+"""Creating threads: what comes back, repeats, races, and the names and values that are taken or refused."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from ..stores.base import CheckpointStore
+from ..stores.errors import (
+    Fenced,
+    StoreMisuse,
+    ThreadExists,
+    UnknownThread,
+)
+from ..stores.records import (
+    Committed,
+    Origin,
+    OwnerRecord,
+    Status,
+    ThreadFilter,
+)
+from .harness import Harness, StoreSuite
+from .racing import race
+from .samples import ANY, commit, message, new_thread, owned
+
+HOSTILE = [
+    "it's; DROP TABLE threads; --",
+    'quote"quote',
+    "new\nline\ttab",
+    "🦊 émoji 漢字",
+    "%_\\",
+    "a/b?c#d",
+    "x" * 512,
+    "0",
+    "NULL",
+]
+
+
+class ThreadCreation(StoreSuite):
+    def test_a_thread_comes_back_as_it_was_given(self, store: CheckpointStore) -> None:
+        given = new_thread(
+            graph_key="key",
+            driver="inprocess",
+            status=Status.PAUSED,
+            reason="why",
+            run=2,
+            runs=3,
+            epoch=4,
+            head=0,
+            crashes=1,
+            waits=("i1", "i2"),
+            metadata={"user": "ann", "n": 1, "deep": {"a": [1, None, True, 2.5]}},
+            tags=("x", "y'\""),
+            updated_at=2.25,
+        )
+        assert store.create(given).thread == given
+        assert store.thread("t") == given
+        assert pickle.loads(pickle.dumps(store.thread("t"))) == given
+
+    def test_what_a_store_holds_is_nobodys_to_change(self, store: CheckpointStore) -> None:
+        metadata = {"list": [1]}
+        store.create(new_thread(metadata=metadata))
+        metadata["list"].append(2)
+        store.thread("t").metadata["list"].append(3)
+        assert store.thread("t").metadata == {"list": [1]}
+
+    def test_create_writes_the_first_message_and_run(self, harness: Harness, store: CheckpointStore) -> None:
+        delivery = store.create(new_thread(), message(payload=b"input", created_at=3.5))
+        assert (delivery.number, delivery.run, delivery.repeated) == (1, 1, False)
+        row = store.thread("t")
+        assert row == delivery.thread
+        assert (row.inbox, row.runs, row.run, row.status) == (1, 1, 0, Status.QUEUED)
+        (kept,) = store.messages("t")
+        assert (kept.message_id, kept.number, kept.run, kept.payload, kept.applied) == ("m", 1, 1, b"input", 0)
+        (run,) = store.runs("t")
+        assert (run.run, run.status, run.created_at, run.ended_at) == (1, Status.QUEUED, 3.5, 0.0)
+        assert harness.count(store, "t") == {"threads": 1, "runs": 1, "messages": 1, "segments": 0}
+
+    def test_create_repeated_is_one_creation(self, harness: Harness, store: CheckpointStore) -> None:
+        first = store.create(new_thread(), message())
+        again = store.create(new_thread(), message())
+        assert again == replace(first, repeated=True)
+        for other in (message("another"), None):
+            with pytest.raises(ThreadExists) as caught:
+                store.create(new_thread(), other)
+            assert caught.value.thread_id == "t"
+        assert harness.count(store, "t") == {"threads": 1, "runs": 1, "messages": 1, "segments": 0}
+
+    def test_of_many_creators_one_wins(self, store: CheckpointStore) -> None:
+        answers = race([partial(store.create, new_thread(), message(f"m{i}")) for i in range(8)])
+        assert sum(not isinstance(answer, BaseException) for answer in answers) == 1
+        assert sum(isinstance(answer, ThreadExists) for answer in answers) == 7
+        assert len(store.messages("t")) == 1
+
+    def test_unknown_threads(self, store: CheckpointStore) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: store.thread("no"),
+            lambda: store.runs("no"),
+            lambda: store.claim("no", epoch=0, token="t", owner="o"),
+            lambda: store.deliver("no", message(), ANY),
+            lambda: store.create(new_thread(origin=Origin(thread_id="no", seq=1))),
+        ]
+        for call in calls:
+            with pytest.raises(UnknownThread) as caught:
+                call()
+            assert caught.value.thread_id == "no"
+        assert store.messages("no") == ()
+        assert store.segments("no") == []
+        (result,) = store.commit([commit(1, thread_id="no")])
+        assert isinstance(result, Fenced)
+        with pytest.raises(UnknownThread):
+            store.thread("t")
+
+    @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+    def test_hostile_names(self, harness: Harness, store: CheckpointStore, name: str) -> None:
+        store.create(new_thread("other"))
+        store.create(
+            new_thread(name, tags=(name,), metadata={name: name}, graph=name), message(name, payload=name.encode())
+        )
+        store.claim(name, epoch=0, token=name, owner=name)
+        done = commit(1, thread_id=name, token=name, commit_id=name, reason=name, waits=(name,), applied=((1, 1),))
+        assert store.commit([done]) == [Committed(seq=1, inbox=1)]
+        assert store.commit([done]) == [Committed(seq=1, inbox=1, repeated=True)]
+        row = store.thread(name)
+        assert (row.owner, row.reason, row.waits, row.tags) == (name, name, (name,), (name,))
+        where = ThreadFilter(graph=name, owner=name, tag=name, metadata={name: name})
+        assert [found.thread_id for found in store.threads(where).threads] == [name]
+        (segment,) = store.segments(name)
+        assert (segment.thread_id, segment.commit_id) == (name, name)
+        store.commit([commit(2, thread_id=name, token=name, status=Status.FAILED)])
+        store.delete(name)
+        assert harness.count(store, name)["threads"] == 0
+        assert store.thread("other").status is Status.QUEUED
+
+    @pytest.mark.parametrize("name", ["", "a\0b", "x" * 10_240, "漢" * 200, "\ud800"], ids=range(5))
+    def test_ids_that_are_refused(self, store: CheckpointStore, name: str) -> None:
+        owned(store)
+        calls: list[Callable[[], object]] = [
+            lambda: store.create(new_thread(name)),
+            lambda: store.create(new_thread("n"), message(name)),
+            lambda: store.create(new_thread("n", origin=Origin(thread_id=name, seq=1))),
+            lambda: store.thread(name),
+            lambda: store.deliver("t", message(name), ANY),
+            lambda: store.claim("t", epoch=1, token=name, owner="o"),
+            lambda: store.commit([commit(1, commit_id=name)]),
+            lambda: store.commit([commit(1, token=name)]),
+            lambda: store.delete(name),
+            lambda: store.renew(OwnerRecord(owner=name, counter=1, host="h", pid=1, started=10)),
+        ]
+        for call in calls:
+            with pytest.raises(StoreMisuse):
+                call()
+        assert len(store.threads().threads) == 1
+        assert store.thread("t").seq == 0
+
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), 2**63, "a\0b", object(), {1: 2}, b"bytes", {"deep": ["\0"]}], ids=range(8)
+    )
+    def test_metadata_that_is_refused(self, store: CheckpointStore, value: object) -> None:
+        with pytest.raises(StoreMisuse):
+            store.create(new_thread(metadata={"key": value}))
+        with pytest.raises(StoreMisuse):
+            store.threads(ThreadFilter(metadata={"key": value}))
+        assert store.threads().threads == ()
