@@ -6,6 +6,8 @@ from .cluster.connect import connect
 from .cluster.endpoint import HeadError, HeadOptions
 from .cluster.errors import Cancelled, ClientError, Interrupted, Paused
 from .cluster.handle import ThreadHandle
+from .runtime.cache import CacheOptions
+from .runtime.checkpoints import Checkpoints, checkpoint
 from .runtime.commands import END, START, Command, Interrupt, Send
 from .runtime.compiled import CompiledGraph
 from .runtime.errors import (
@@ -45,13 +47,15 @@ from .stores.errors import (
     Unencodable,
     UnknownThread,
 )
-from .stores.records import Status, ThreadRecord
+from .stores.records import Retention, Status, ThreadRecord
 from .stores.urls import open_store
 
 __all__ = [
+    "CacheOptions",
     "Cancelled",
     "CheckpointNotFound",
     "CheckpointStore",
+    "Checkpoints",
     "Client",
     "ClientError",
     "Command",
@@ -76,6 +80,7 @@ __all__ = [
     "Paused",
     "PerdureError",
     "Refused",
+    "Retention",
     "RetryPolicy",
     "RoutingError",
     "START",
@@ -101,6 +106,7 @@ __all__ = [
     "UnknownThread",
     "VersionMismatch",
     "add_messages",
+    "checkpoint",
     "connect",
     "interrupt",
     "open_store",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ..runtime.cache import ReadCache
 from ..runtime.clock import Clock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.drive import Driver
@@ -48,6 +49,7 @@ class HostedThread:
         gate: Gate,
         limits: LoopLimits,
         done: Callable[[HostedThread], None],
+        cache: ReadCache,
     ) -> None:
         self.record = record
         self.outcome: Outcome | None = None
@@ -60,6 +62,7 @@ class HostedThread:
         self._gate = gate
         self._limits = limits
         self._done = done
+        self._cache = cache
         self._driver: Driver | None = None
         self._poked = False
         self._thread = threading.Thread(target=self._serve, name=f"perdure-thread-{record.thread_id}", daemon=True)
@@ -115,7 +118,7 @@ class HostedThread:
             self.ended.set()
 
     def _drive(self) -> Outcome:
-        restored = restore(self._store, self.record, self._graph.codec)
+        restored = restore(self._store, self.record, self._graph.codec, self._cache)
         ports = Ports(self._store, self._store, self._executor, self._clock, gate=self._gate, limits=self._limits)
         loop = ThreadLoop(self.record, restored, self._graph.topology, self._graph.codec, ports)
         driver = Driver(loop, self._writer)

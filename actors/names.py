@@ -8,9 +8,9 @@ NAMESPACE = "perdure"
 """Ray namespace of all actors."""
 
 
-def service_key(store_url: str, session: str) -> str:
-    """Ten hex digits that name one store on one cluster session."""
-    return hashlib.blake2b(f"{session}\n{store_url}".encode(), digest_size=5).hexdigest()
+def service_key(store: str, session: str) -> str:
+    """Ten hex digits that name one store (its `StoreConfig.identity`) on one cluster session."""
+    return hashlib.blake2b(f"{session}\n{store}".encode(), digest_size=5).hexdigest()
 
 
 def supervisor_name(key: str) -> str:

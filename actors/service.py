@@ -24,6 +24,7 @@ from ..stores.processes import ProcessId
 from ..stores.records import SERVICE, GraphRecord, OwnerRecord, Status, ThreadFilter, ThreadRecord
 from .errors import GraphLoadError, NotHosted, ServiceError
 from .hosting import Outcome
+from .housekeeping import Housekeeper
 from .names import service_key, supervisor_name
 from .parking import park
 from .pool import answer, find_actors, new_name, start_actor
@@ -52,7 +53,7 @@ class Service:
 
     def __init__(self, settings: ServiceSettings, busy_file: Path | None) -> None:
         self.settings = settings
-        self.key = service_key(settings.store_url, settings.session)
+        self.key = service_key(settings.store.identity, settings.session)
         self.store = open_service_store(settings)
         self.clock = SystemClock()
         self._busy_file = busy_file
@@ -70,6 +71,7 @@ class Service:
         self._frozen: set[str] = set()
         """Actors that were killed because their lease expired: not the fault of their threads."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._housekeeper = Housekeeper(self.store, self.clock, settings.housekeeping, self._recovering)
         self._sentry = Sentry(self.store, supervisor_name(self.key), settings.lease, self._on_expired)
 
     async def run(self) -> None:
@@ -77,12 +79,17 @@ class Service:
         for name, handle in (await asyncio.to_thread(find_actors, self.key)).items():
             await self._adopt(name, handle)
         self._spawn(self._sentry.run())
+        self._spawn(self._housekeeper.run())
         while True:
             try:
                 await self._sweep()
             except StoreError:
                 pass  # away: hints still work, and the next sweep looks again
             await asyncio.sleep(self.settings.sweep.total_seconds())
+
+    def _recovering(self) -> bool:
+        """Whether a thread is just being given to an actor, after a crash above all."""
+        return bool(self._asking) or any(waiting.crashed for waiting in self._waiting.values())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -97,7 +104,7 @@ class Service:
     def crash(self, error: BaseException) -> None:
         """End the process over what nobody foresaw: half of its bookkeeping may be wrong now. Ray starts it anew, and
         it reads everything from the store."""
-        LOGGER.critical("the supervisor of %s ends and is restarted", self.settings.store_url, exc_info=error)
+        LOGGER.critical("the supervisor of %s ends and is restarted", self.settings.store.where, exc_info=error)
         os._exit(1)
 
     # -- threads -------------------------------------------------------------------------------------------------

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+
+from ..stores.config import StoreConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
     """One service: one store on one cluster."""
 
-    store_url: str
-    store_options: dict[str, Any] = field(default_factory=dict)
+    store: StoreConfig
     session: str = "local"
     """Names the cluster session; part of every actor's name."""
     lease: timedelta = timedelta(seconds=30)
@@ -29,6 +29,8 @@ class ServiceSettings:
     """Crashes of a thread without durable progress before it is paused."""
     cancel_grace: timedelta = timedelta(seconds=5)
     """How long a node that is cancelled may take to notice, before it loses its process."""
+    housekeeping: timedelta = timedelta(seconds=30)
+    """How often the store is looked through for what retention and compaction have to do."""
     signing_key: bytes = field(default=b"", repr=False)
     """Authenticates graphs that are shipped by value; empty refuses them. Never in the store."""
     ahead_commits: int = 512

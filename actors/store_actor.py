@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from ..stores.addresses import MEMORY_URL
 from ..stores.base import CheckpointStore, CommitResult
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.memory import MemoryStore
@@ -28,11 +29,9 @@ from ..stores.records import (
     ThreadPage,
     ThreadRecord,
 )
-from ..stores.urls import open_store
 from .names import NAMESPACE, service_key, store_name
 from .settings import ServiceSettings
 
-MEMORY_URL = "memory://"
 ANSWER_SECONDS = 30.0
 """How long a call may take. It is memory: one that takes longer is that of a frozen actor, and may be repeated."""
 
@@ -179,6 +178,6 @@ def _store_actor(name: str) -> Any:
 
 def open_service_store(settings: ServiceSettings) -> CheckpointStore:
     """The store of a service, as every process of it opens it."""
-    if settings.store_url != MEMORY_URL:
-        return open_store(settings.store_url, **settings.store_options)
-    return ActorStore(store_name(service_key(settings.store_url, settings.session)))
+    if not settings.store.in_memory:
+        return settings.store.open()
+    return ActorStore(store_name(service_key(settings.store.identity, settings.session)))

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import ray
 
+from ..runtime.cache import ReadCache
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.drive import WriterThread
 from ..runtime.portal import BackgroundLoop, Portal
 from ..runtime.ports import LoopLimits
+from ..runtime.preload import preload
 from ..runtime.writer import Writer
 from ..stores.errors import StoreError
 from ..stores.processes import ProcessId, boot
@@ -62,6 +64,7 @@ class ThreadActor:
         self._background = WriterThread(self._writer)
         self._graphs = GraphCache(settings.signing_key)
         self._loaded: list[str] = []
+        self._cache = ReadCache()
         self._times = NodeTimes()
         self._slots = _cluster_cpus()
         self._lock = threading.RLock()
@@ -107,6 +110,10 @@ class ThreadActor:
             with self._lock:
                 self._claiming -= 1
                 self._touched = time.monotonic()
+
+    def preload(self, thread_id: str) -> bool:
+        """Read the state of a parked thread that is about to wake, so that `host` need not. Whether all was read."""
+        return preload(self._store, thread_id, self._cache)
 
     def host(self, thread_id: str, epoch: int, graph: GraphRecord, crashed: bool) -> int:
         """Claim a thread that was seen at `epoch` and begin to drive it; returns the new epoch.
@@ -198,7 +205,16 @@ class ThreadActor:
         )
         limits = LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits)
         return HostedThread(
-            record, graph, self._store, self._writer, executor, self._clock, self._lease.gate, limits, self._left
+            record,
+            graph,
+            self._store,
+            self._writer,
+            executor,
+            self._clock,
+            self._lease.gate,
+            limits,
+            self._left,
+            self._cache,
         )
 
     def _load(self, graph: GraphRecord) -> CompiledGraph:

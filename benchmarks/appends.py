@@ -1,138 +1,187 @@
-"""Two thousand appends of a kilobyte to one list: bytes on disk, and whether a step's cost stays flat."""
+"""Appends of a kilobyte to one list: time, bytes on disk, whether a step's cost stays flat, and how fast it loads."""
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
-from . import graphs, langgraph_env
+from . import children, graphs
+from .backends import Backend, Sizes
 from .cluster import Bench, seconds
 from .marks import Mark
-from .report import Line, Report
+from .orders import Ran, Run
+from .report import Grid, Line, Report
 
-FILE_TARGET = 4_000_000
-"""Bytes for 2000 appends of a kilobyte."""
+TEXT = 1024
+"""Bytes of each text."""
+TIME_TARGET = 10.0
+"""How often faster than the `DeltaChannel`."""
+DISK_TARGET = 2.0
+"""Bytes on disk, in bytes of text."""
 FLAT = 2.0
 """How much more CPU the last steps may take than the first. (Async runs ahead of the disk at first, and the machine may
 have other work: the time that passes does not tell.)"""
-LOADS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A way of appending."""
+
+    name: str
+    graph: str = "appends"
+    durability: str = "async"
+    saver: str = ""
+    """LangGraph with this saver; empty for perdure."""
+    actor: bool = False
+    """Inside the actor of a service, where it is run with the most texts only."""
+    slow: bool = False
+    """Run in the first round only: it takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One way of appending, measured."""
+class Grown:
+    """One run, measured. Seconds and bytes."""
 
     seconds: float
-    first: float
-    """Seconds per step over the first quarter."""
-    last: float
-    """Over the last quarter."""
     first_cpu: float
     """CPU seconds per step over the first quarter."""
     last_cpu: float
-    file: int
-    """Bytes of the database after a checkpoint that leaves the log empty."""
-    log: int
-    """Bytes of the write-ahead log before it."""
-    written: int
-    """Bytes that the process has had written to disk."""
-    load: float
-    """Seconds to read the newest state."""
+    """Over the last quarter."""
+    sizes: Sizes
 
 
-def run(bench: Bench, report: Report, *, steps: int) -> None:
-    """Perdure with each durability, LangGraph once."""
-    sides = {mode: _perdure(bench, mode, steps) for mode in ("async", "sync")}
-    other = _langgraph(bench, steps)
-    allowed = FILE_TARGET * steps // 2000
-    lines: list[Line] = []
-    for name, side in {**sides, "LangGraph": other}.items():
-        growth = side.last_cpu / side.first_cpu
-        mine = name in sides
-        lines += [
-            Line(
-                f"{name}: database file",
-                _mb(side.file),
-                f"target {_mb(allowed)}" if mine else f"{side.file / sides['async'].file:,.0f}x perdure's",
-                met=side.file <= allowed if mine else None,
-            ),
-            Line(f"{name}: log before the checkpoint", _mb(side.log), f"{_mb(side.written)} written in all"),
-            Line(f"{name}: time", f"{side.seconds:.2f} s", f"{steps / side.seconds:,.0f} steps/s"),
-            Line(f"{name}: a step, first and last quarter", f"{side.first * 1e6:,.0f}, {side.last * 1e6:,.0f} µs"),
-            Line(
-                f"{name}: its CPU",
-                f"{side.first_cpu * 1e6:,.0f}, {side.last_cpu * 1e6:,.0f} µs",
-                f"{growth:.2f}x" + (f", flat if at most {FLAT:g}x" if mine else ""),
-                met=growth <= FLAT if mine else None,
-            ),
-            Line(f"{name}: load the newest state", f"{side.load * 1e3:.1f} ms"),
-        ]
-    named = {**sides, "langgraph": other}
-    data = {name: {field: getattr(side, field) for field in Side.__slots__} for name, side in named.items()}
-    report.add("appends", f"{steps} appends of 1 KB of random text to one list, SQLite", lines, data)
+Measured = dict[tuple[str, int], list[Grown]]
+"""By side and number of texts."""
+
+ASYNC, SYNC, SAVER, DELTA, PLAIN = "async", "sync", "PerdureSaver", "LangGraph DeltaChannel", "LangGraph list"
+OURS = (ASYNC, SYNC)
 
 
-def _perdure(bench: Bench, mode: str, steps: int) -> Side:
-    name = f"appends-{mode}"
-    with bench.connect(name) as client:
-        said, thread = bench.run(client, graphs.appends, {"n": 0, "steps": steps, "texts": []}, mode)
-        loads = []
-        for _ in range(LOADS):
-            started = time.perf_counter()
-            state = client.thread(thread.thread_id, graph=graphs.appends).get_state()
-            loads.append(time.perf_counter() - started)
-        if len(state.values["texts"]) != steps:
-            raise AssertionError(f"{len(state.values['texts'])} texts instead of {steps}")
-        log, file = _sizes(bench.database(name))
-    return _side(said, steps, log, file, median(loads))
+def sides_of(backend: Backend) -> list[Side]:
+    """All that is compared on a database. LangGraph with its faster saver; `steps` measures each."""
+    ours = [
+        Side(name=ASYNC),
+        Side(name=SYNC, durability="sync"),
+        Side(name="async, actor", actor=True),
+        Side(name="sync, actor", durability="sync", actor=True),
+        Side(name=SAVER, saver="perdure"),
+    ]
+    if not backend.savers:
+        return ours
+    best = backend.savers[0]
+    others = [Side(name=DELTA, graph="delta-appends", saver=best), Side(name=PLAIN, saver=best, slow=True)]
+    return [*ours, *others]
 
 
-def _langgraph(bench: Bench, steps: int) -> Side:
-    database = bench.folder / "langgraph-appends.db"
-    given = {"n": 0, "steps": steps, "texts": [], "report": bench.marks.path}
+def run(bench: Bench, report: Report, backend: Backend, *, counts: Sequence[int], rounds: int) -> None:
+    """Every side with every number of texts, in alternation."""
+    measured: Measured = {}
+    for number in range(rounds):
+        for side, count in _runs(backend, counts, number):
+            measured.setdefault((side.name, count), []).append(_grown(bench, backend, side, count))
+    sides = [side.name for side in sides_of(backend)]
+    most = max(counts)
+    middles = {key: _middle(found) for key, found in measured.items()}
+    grid = Grid(("", *_columns(counts)), [_row(name, counts, middles) for name in sides])
+    lines = list(_lines(middles, most))
+    data: dict[str, dict[str, Any]] = {name: {} for name in sides}
+    for (name, count), found in measured.items():
+        data[name][str(count)] = [asdict(one) for one in found]
+    title = f"appends of 1 KB of random text to one list, {backend.title}, {rounds} rounds"
+    report.add(f"appends-{backend.name}", title, lines, data, grid)
+
+
+def _runs(backend: Backend, counts: Sequence[int], number: int) -> Iterator[tuple[Side, int]]:
+    for count in counts:
+        for side in sides_of(backend):
+            if (number and side.slow) or (side.actor and count != max(counts)):
+                continue
+            yield side, count
+
+
+def _grown(bench: Bench, backend: Backend, side: Side, count: int) -> Grown:
+    url = backend.fresh()
     bench.marks.drain()
-    answer = langgraph_env.run(
-        {
-            "graph": "appends",
-            "input": given,
-            "warm_up": {**given, "n": steps},
-            "durability": "async",
-            "database": str(database),
-        }
+    if side.actor:
+        with bench.connect(url) as client:
+            said, _ = bench.run(client, graphs.appends, {"n": 0, "steps": count, "texts": []}, side.durability)
+        said = [*said[:-1], Mark("last", count, *_moment(said[-1]))]
+    else:
+        done = children.run("langgraph" if side.saver else "perdure", order(side, url, count, bench.marks.path), Ran)
+        said = [mark for mark in bench.marks.drain() if mark.what != "last"]
+        said.append(Mark("last", count, done.ended, said[0].pid, done.written, done.cpu))
+    sizes = backend.sizes(url)
+    backend.drop(url)
+    return _measured(said, count, sizes)
+
+
+def order(side: Side, url: str, count: int, report: str = "") -> Run:
+    """What a process of its own is told."""
+    given = {"n": 0, "steps": count, "texts": [], "report": report}
+    warm_up = {"n": 0, "steps": 4, "texts": [], "report": ""}
+    return Run(url=url, saver=side.saver, graph=side.graph, given=given, warm_up=warm_up, durability=side.durability)
+
+
+def _moment(mark: Mark) -> tuple[int, int, int, int]:
+    return mark.at, mark.pid, mark.written, mark.cpu
+
+
+def _measured(said: list[Mark], count: int, sizes: Sizes) -> Grown:
+    quarter = count // 4
+    at = {mark.number: mark.cpu for mark in said}
+    first, last = ((at[to] - at[to - quarter]) / 1e9 / quarter for to in (quarter, count))
+    return Grown(seconds(said), first, last, sizes)
+
+
+def _middle(found: list[Grown]) -> Grown:
+    """The medians of several runs. Bytes hardly differ: those of the last one."""
+    return Grown(
+        median(one.seconds for one in found),
+        median(one.first_cpu for one in found),
+        median(one.last_cpu for one in found),
+        found[-1].sizes,
     )
-    said = [mark for mark in bench.marks.drain() if mark.number < steps]
-    log, file = answer["log"], _sizes(database)[1]
-    database.unlink()
-    said.append(Mark("last", steps, answer["ended"], said[0].pid, answer["written"], answer["cpu"]))
-    return _side(said, steps, log, file, answer["load_seconds"])
 
 
-def _side(said: list[Mark], steps: int, log: int, file: int, load: float) -> Side:
-    quarter, start, end = steps // 4, said[0], said[-1]
-    at = {**{mark.number: mark for mark in said[:-1]}, steps: end}
-    spans = [(at[to - quarter], at[to]) for to in (quarter, steps)]
-    first, last = ((after.at - before.at) / 1e9 / quarter for before, after in spans)
-    first_cpu, last_cpu = ((after.cpu - before.cpu) / 1e9 / quarter for before, after in spans)
-    written = end.written - start.written
-    return Side(seconds(said), first, last, first_cpu, last_cpu, file, log, written, load)
+def _columns(counts: Sequence[int]) -> list[str]:
+    return [*(f"{count:,}: s" for count in counts), *(f"{count:,}: MB (packed)" for count in counts), "log MB", "CPU"]
 
 
-def _sizes(database: Path) -> tuple[int, int]:
-    """Bytes of the log, then of the file once the log is empty."""
-    wal = database.with_name(database.name + "-wal")
-    log = wal.stat().st_size if wal.exists() else 0
-    connection = sqlite3.connect(database)
-    try:
-        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        connection.close()
-    if busy:
-        raise RuntimeError(f"{database}: the log could not be emptied, somebody reads")
-    return log, database.stat().st_size
+def _row(name: str, counts: Sequence[int], middles: dict[tuple[str, int], Grown]) -> list[str]:
+    found = [middles.get((name, count)) for count in counts]
+    times = [f"{one.seconds:.2f}" if one else "" for one in found]
+    sizes = [f"{_mb(one.sizes.left)} ({_mb(one.sizes.packed)})" if one else "" for one in found]
+    last = middles[name, max(counts)]
+    cpu = f"{last.first_cpu * 1e6:,.0f}, {last.last_cpu * 1e6:,.0f} µs"
+    return [name, *times, *sizes, _mb(last.sizes.log), cpu]
+
+
+def _lines(middles: dict[tuple[str, int], Grown], most: int) -> Iterator[Line]:
+    text = most * TEXT
+    delta = middles.get((DELTA, most))
+    for name in (*OURS, "async, actor", "sync, actor", SAVER):
+        side = middles[name, most]
+        rate = f"{most / side.seconds:,.0f} appends/s"
+        if delta is not None:
+            gain = delta.seconds / side.seconds
+            # Async is what both sides do unless they are told otherwise.
+            wanted = name.startswith(ASYNC)
+            note = f"{rate}; target {TIME_TARGET:g}x" if wanted else rate
+            met = gain >= TIME_TARGET if wanted else None
+            yield Line(f"{name}: times as fast as the DeltaChannel", f"{gain:.1f}x", note, met=met)
+        else:
+            yield Line(f"{name}: rate", rate)
+        if name == SAVER:
+            continue
+        share = side.sizes.left / text
+        note = f"of the {_mb(text)} MB of text, target {DISK_TARGET:g}x"
+        yield Line(f"{name}: bytes on disk as left", f"{share:.2f}x", note, met=share <= DISK_TARGET)
+        growth = side.last_cpu / side.first_cpu
+        note = f"target: flat, at most {FLAT:g}x"
+        yield Line(f"{name}: CPU of a step, last / first quarter", f"{growth:.2f}x", note, met=growth <= FLAT)
 
 
 def _mb(count: int) -> str:
-    return f"{count / 1e6:,.2f} MB"
+    return f"{count / 1e6:,.2f}"

@@ -26,17 +26,9 @@ class Bench:
     head: HeadOptions
     marks: Marks
 
-    def connect(self, name: str, **options: Any) -> Client:
-        """A client of a service with a store of its own."""
-        return connect(self.url(name), head=self.head, **options)
-
-    def url(self, name: str) -> str:
-        """The URL of the store with this name."""
-        return f"sqlite:///{self.database(name)}"
-
-    def database(self, name: str) -> Path:
-        """The file of the store with this name."""
-        return self.folder / f"{name}.db"
+    def connect(self, url: str, **options: Any) -> Client:
+        """A client of a service with this store."""
+        return connect(url, head=self.head, **options)
 
     def run(
         self, client: Client, graph: CompiledGraph, given: dict[str, Any], durability: str

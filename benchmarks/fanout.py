@@ -7,30 +7,32 @@ from typing import Any
 
 from perdure import Client
 
-from . import graphs, langgraph_env
+from . import children, graphs
+from .backends import Backend
 from .cluster import Bench, seconds
+from .orders import Ran, Run
 from .report import Line, Report
 
 SPEED_UP_TARGET = 1.8
 CPU_NODES, CPU_SECONDS = 16, 0.1
 
 
-def run(bench: Bench, report: Report, *, width: int, rounds: int) -> None:
+def run(bench: Bench, report: Report, backend: Backend, *, width: int, rounds: int) -> None:
     """Both sides in alternation."""
     shapes: dict[str, dict[str, Any]] = {
         "trivial": {"width": width, "cpu_seconds": 0.0},
         "cpu": {"width": CPU_NODES, "cpu_seconds": CPU_SECONDS},
     }
     times: dict[tuple[str, str], list[float]] = {}
-    with bench.connect("fanout") as client:
+    with bench.connect(backend.fresh()) as client:
         # An actor's first one starts Ray's worker processes, and teaches how long a node takes.
         cold = {name: _perdure(bench, client, name, shape) for name, shape in shapes.items()}
-        for number in range(rounds):
+        for _ in range(rounds):
             for name, shape in shapes.items():
                 # Once before, not counted: while LangGraph ran Ray may have ended its idle processes.
                 _perdure(bench, client, name, shape)
                 times.setdefault(("perdure", name), []).append(_perdure(bench, client, name, shape))
-                times.setdefault(("langgraph", name), []).append(_langgraph(bench, name, shape, number))
+                times.setdefault(("langgraph", name), []).append(_langgraph(bench, backend, shape))
     own, other = median(times["perdure", "trivial"]), median(times["langgraph", "trivial"])
     cpu, cpu_other = median(times["perdure", "cpu"]), median(times["langgraph", "cpu"])
     alone = CPU_NODES * CPU_SECONDS
@@ -47,9 +49,9 @@ def run(bench: Bench, report: Report, *, width: int, rounds: int) -> None:
         Line("the same, LangGraph", f"{cpu_other * 1e3:.0f} ms", f"{alone / cpu_other:.2f}x one CPU"),
         Line("an actor's first fan-out", f"{cold['trivial'] * 1e3:.0f} ms", "starts Ray's processes; not in the above"),
     ]
-    title = f"fan-out: {rounds} rounds, medians (start of the node before to the last durable commit)"
+    title = f"fan-out, {backend.title}: {rounds} rounds, medians (start of the node before to the last durable commit)"
     data: dict[str, Any] = {f"{side}, {name}": values for (side, name), values in times.items()}
-    report.add("fanout", title, lines, {"cold": cold, **data})
+    report.add(f"fanout-{backend.name}", title, lines, {"cold": cold, **data})
 
 
 def _perdure(bench: Bench, client: Client, name: str, shape: dict[str, Any]) -> float:
@@ -59,16 +61,13 @@ def _perdure(bench: Bench, client: Client, name: str, shape: dict[str, Any]) -> 
     return seconds(said)
 
 
-def _langgraph(bench: Bench, name: str, shape: dict[str, Any], number: int) -> float:
+def _langgraph(bench: Bench, backend: Backend, shape: dict[str, Any]) -> float:
     given = {**shape, "results": [], "report": bench.marks.path}
+    url = backend.fresh()
     bench.marks.drain()
-    answer = langgraph_env.run(
-        {
-            "graph": "fan",
-            "input": given,
-            "warm_up": {**given, "width": 2},
-            "durability": "async",
-            "database": str(bench.folder / f"langgraph-fan-{name}-{number}.db"),
-        }
-    )
-    return float(answer["ended"] - bench.marks.drain()[-1].at) / 1e9
+    warm_up = {**given, "width": 2, "report": ""}
+    order = Run(url=url, saver=backend.savers[0], graph="fan", given=given, warm_up=warm_up)
+    done = children.run("langgraph", order, Ran)
+    first = bench.marks.drain()[0]
+    backend.drop(url)
+    return (done.ended - first.at) / 1e9

@@ -23,9 +23,9 @@ def _loop(state: Any, name: str, node: Any, store: CheckpointStore | None = None
     return builder.compile(checkpointer=store, name=name)
 
 
-def build_steps(store: CheckpointStore) -> CompiledGraph:
-    """The steps' graph for `invoke`, with a store of its own."""
-    return _loop(Steps, "tick", tick, store)
+def build(name: str, store: CheckpointStore | None = None) -> CompiledGraph:
+    """The graph of this name, steps or appends: for `invoke` with a store."""
+    return _loop(Steps, "tick", tick, store) if name == "steps" else _loop(Appends, "append", append, store)
 
 
 def _fan(name: str) -> CompiledGraph:
@@ -40,7 +40,7 @@ def _fan(name: str) -> CompiledGraph:
     return builder.compile(name=name)
 
 
-steps = _loop(Steps, "tick", tick)
-appends = _loop(Appends, "append", append)
+steps = build("steps")
+appends = build("appends")
 fans = {name: _fan(name) for name in ("trivial", "cpu")}
 """Two graphs with two nodes, since it is learned of each node how long it takes."""

@@ -1,36 +1,57 @@
-"""The same workloads in LangGraph, run by its own environment's Python: `python -m benchmarks.langgraph_side JSON`.
-
-Prints the elapsed seconds, from the start of the first node to the return of `invoke`, which is when LangGraph has
-written its last checkpoint.
-"""
+"""The same workloads in LangGraph: `python -m benchmarks.langgraph_side ORDER`."""
 
 from __future__ import annotations
 
-import json
-import os
-import sqlite3
 import sys
 import time
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Annotated, Any, TypedDict
 
-from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
+from .orders import MEASURED, WARM_UP, Answer, Crowd, Crowded, Load, Loaded, Order, Ran, Run, decoded, encoded
+from .savers import checkpoint_ids, opened
 from .workloads import Appends, Fan, Steps, append, bytes_written, more, spread, tasks_of, tick, work
+
+
+def extend(state: list[str], writes: Sequence[list[str]]) -> list[str]:
+    """The reducer of a `DeltaChannel` for lists."""
+    return [*state, *chain.from_iterable(writes)]
+
+
+class DeltaAppends(TypedDict, total=False):
+    """`Appends` with LangGraph's way of storing only what was added; a snapshot every 100 updates, its default."""
+
+    n: int
+    steps: int
+    report: str
+    texts: Annotated[list[str], DeltaChannel(extend)]
+
+
+def build(name: str, saver: Any) -> Any:
+    """The graph of this name: steps, appends, delta-appends or fan."""
+    if name == "fan":
+        return _fan(saver)
+    if name == "steps":
+        return _loop(Steps, "tick", tick, saver)
+    return _loop(DeltaAppends if name == "delta-appends" else Appends, "append", append, saver)
 
 
 def _loop(state: Any, name: str, node: Any, saver: Any) -> Any:
     builder = StateGraph(state)
-    builder.add_node(name, node)
+    # Named, since the node's own annotation has the plain list.
+    builder.add_node(name, node, input_schema=state)
     builder.add_edge(START, name)
     builder.add_conditional_edges(name, lambda values: name if more(values) else END, [name, END])
     return builder.compile(checkpointer=saver)
 
 
 def _fan(saver: Any) -> Any:
-    builder = StateGraph(Fan)
+    builder: Any = StateGraph(Fan)
     builder.add_node("spread", spread)
     builder.add_node("work", work)
     builder.add_edge(START, "spread")
@@ -39,43 +60,67 @@ def _fan(saver: Any) -> Any:
     return builder.compile(checkpointer=saver)
 
 
-def main(order: dict[str, Any]) -> dict[str, Any]:
-    """Run one order: which graph, its input, the durability, the database's path."""
-    connection = sqlite3.connect(order["database"], check_same_thread=False)
-    saver = SqliteSaver(connection)
-    saver.setup()
-    which = order["graph"]
-    if which == "steps":
-        graph = _loop(Steps, "tick", tick, saver)
-    elif which == "appends":
-        graph = _loop(Appends, "append", append, saver)
-    else:
-        graph = _fan(saver)
-    config: dict[str, Any] = {"configurable": {"thread_id": "warm-up"}, "recursion_limit": 1_000_000}
-    graph.invoke(order["warm_up"], config, durability=order["durability"])
-    config["configurable"]["thread_id"] = "measured"
-    graph.invoke(order["input"], config, durability=order["durability"])
-    ended, cpu = time.monotonic_ns(), time.process_time_ns()
-    written, log = bytes_written(), _size(f"{order['database']}-wal")
-    started = time.perf_counter()
-    graph.get_state(config)
-    loaded = time.perf_counter() - started
-    connection.close()
-    return {
-        "ended": ended,
-        "cpu": cpu,
-        "load_seconds": loaded,
-        "written": written,
-        "log": log,
-        "langgraph": version("langgraph"),
-        "langgraph-checkpoint-sqlite": version("langgraph-checkpoint-sqlite"),
-        "sqlite": sqlite3.sqlite_version,
-    }
+def run(order: Run) -> Ran:
+    """See `Run`. `invoke` returns when the last checkpoint is written, also with durability async."""
+    with opened(order.saver, order.url) as (saver, durable):
+        graph = build(order.graph, saver)
+        graph.invoke(order.warm_up, _config(WARM_UP), durability=order.durability)
+        graph.invoke(order.given, _config(MEASURED), durability=order.durability)
+        durable()
+        return Ran(ended=time.monotonic_ns(), cpu=time.process_time_ns(), written=bytes_written())
 
 
-def _size(path: str) -> int:
-    return os.path.getsize(path) if os.path.exists(path) else 0
+def load(order: Load) -> Loaded:
+    """See `Load`."""
+    newest: list[float] = []
+    middle: list[float] = []
+    texts = middle_texts = 0
+    with opened(order.saver, order.url) as (saver, _):
+        ids = checkpoint_ids(saver, MEASURED)
+    old = _config(MEASURED)
+    old["configurable"]["checkpoint_id"] = ids[len(ids) // 2]
+    for _ in range(order.times):
+        texts = _read(order, newest, _config(MEASURED))
+        middle_texts = _read(order, middle, old)
+    return Loaded(newest=newest, middle=middle, texts=texts, middle_texts=middle_texts)
+
+
+def _read(order: Load, taken: list[float], config: dict[str, Any]) -> int:
+    with opened(order.saver, order.url) as (saver, _):
+        graph = build(order.graph, saver)
+        graph.get_state(_config(WARM_UP))
+        started = time.perf_counter()
+        texts = len(graph.get_state(config).values["texts"])
+        taken.append(time.perf_counter() - started)
+    return texts
+
+
+def crowd(order: Crowd) -> Crowded:
+    """See `Crowd`."""
+    with opened(order.saver, order.url) as (saver, durable), ThreadPoolExecutor(order.workers) as pool:
+        graph = build("steps", saver)
+        graph.invoke(order.given, _config(WARM_UP))
+        started = time.perf_counter()
+        list(pool.map(lambda number: graph.invoke(order.given, _config(f"t-{number}")), range(order.threads)))
+        durable()
+        return Crowded(seconds=time.perf_counter() - started)
+
+
+def carry_out(order: Order) -> Answer:
+    """One order. Raises `ValueError` for one that LangGraph has nothing for."""
+    match order:
+        case Run():
+            return run(order)
+        case Load():
+            return load(order)
+        case Crowd():
+            return crowd(order)
+    raise ValueError(f"LangGraph has nothing for {order}")
+
+
+def _config(thread_id: str) -> dict[str, Any]:
+    return {"configurable": {"thread_id": thread_id}, "recursion_limit": 1_000_000}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    print(encoded([carry_out(order) for order in decoded(sys.argv[1])]))

@@ -40,11 +40,11 @@ class Recovery:
     """From there until the node ran: claim, load, restore."""
 
 
-def run(bench: Bench, report: Report, *, kills: int, spares: int) -> None:
+def run(bench: Bench, report: Report, url: str, *, kills: int, spares: int) -> None:
     """Kill an endless thread's owner again and again, each time after a spare is ready."""
     # Not above: importing it takes two seconds, also for those who asked for another benchmark.
     slow_graph = importlib.import_module(".slow_graph", __package__)
-    with bench.connect("recovery", spares=spares) as client:
+    with bench.connect(url, spares=spares) as client:
         given = {"n": 0, "report": bench.marks.path}
         thread = client.submit(slow_graph.graph, given, recursion_limit=1_000_000_000)
         found: list[Recovery] = []

@@ -20,7 +20,7 @@ class Steps(TypedDict, total=False):
     n: int
     steps: int
     report: str
-    """Pipe that marks are written to."""
+    """Pipe that marks are written to; empty for none."""
 
 
 class Appends(TypedDict, total=False):
@@ -43,7 +43,10 @@ class Fan(TypedDict, total=False):
 
 
 def mark(report: str, what: str, number: int = 0) -> None:
-    """Write a line about this moment, which `marks.Mark` reads. The clock is the machine's monotonic one."""
+    """Write a line about this moment, which `marks.Mark` reads; nothing without a pipe. The clock is the machine's
+    monotonic one."""
+    if not report:
+        return
     line = f"{what} {number} {time.monotonic_ns()} {os.getpid()} {bytes_written()} {time.process_time_ns()}\n"
     pipe = os.open(report, os.O_WRONLY)
     try:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, Unpack
 
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
 from ..actors.errors import ServiceError
 from ..actors.settings import ServiceSettings
 from ..actors.shipping import ship
+from ..runtime.cache import CacheOptions, ReadCache
+from ..runtime.checkpoints import Checkpoints
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.errors import ThreadBusy
 from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, named_nodes
 from ..runtime.payloads import INPUT, REPLACE, InputPayload, pack_input
+from ..stores.addresses import redacted
+from ..stores.arguments import check_retention
 from ..stores.base import CheckpointStore
 from ..stores.errors import Refused, StoreMisuse, ThreadExists
-from ..stores.records import ENDED, SERVICE, Expect, GraphRecord, Message, Status, ThreadRecord
+from ..stores.records import ENDED, SERVICE, Amendment, Expect, GraphRecord, Message, Retention, Status, ThreadRecord
+from ..stores.retention import SETTING, retention_data, retention_from
+from .dataset import BATCH_ROWS, history_batches, history_table
+from .dataset_selection import HistoryOptions
 from .errors import ClientError
 from .handle import ThreadHandle
 from .reader import Reader
@@ -41,6 +49,7 @@ class Client:
         local: bool,
         announce: Callable[[], None],
         leave: Callable[[], None],
+        cache: CacheOptions | None = None,
     ) -> None:
         self.store = store
         self._supervisor = supervisor
@@ -49,6 +58,7 @@ class Client:
         self._announce = announce
         self._leave = leave
         self._clock = SystemClock()
+        self._cache = ReadCache(cache)
         self._closed = False
 
     # -- threads -------------------------------------------------------------------------------------------------
@@ -64,10 +74,12 @@ class Client:
         if_exists: IfExists = "fail",
         if_busy: IfBusy = "enqueue",
         durability: str = "async",
+        checkpoints: Checkpoints | None = None,
         recursion_limit: int = DEFAULT_RECURSION_LIMIT,
         interrupt_before: Sequence[str] | None = None,
         interrupt_after: Sequence[str] | None = None,
         configurable: Mapping[str, Any] | None = None,
+        retention: Retention | None = None,
     ) -> ThreadHandle:
         """Start a run of `graph` and return its handle, once the thread and its input are in the store.
 
@@ -75,7 +87,9 @@ class Client:
         `ThreadExists`, "attach" returns the handle of its newest run, "continue" starts its next run from its head
         (while another is in progress: "enqueue" it, "reject" it, or "interrupt" that one), "restart" deletes it first.
         `metadata` (JSON values) and `tags` are kept with the thread, and listings filter by them. `durability` is
-        "async", "sync" or "exit". `configurable` is what nodes find in `config["configurable"]`.
+        "async", "sync" or "exit"; `checkpoints` says which steps become full checkpoints, in place of what the graph
+        was compiled with. `configurable` is what nodes find in `config["configurable"]`. `retention` says what of the
+        thread's past is kept, in place of what the graph or the store says, also of a thread that is there already.
 
         Raises `InputError`, `InvalidUpdateError`, `Unencodable`, `GraphNotShippable`, `StoreMisuse` where the graph was
         compiled with another store; then nothing was written.
@@ -84,6 +98,7 @@ class Client:
         options = RunOptions(
             recursion_limit=recursion_limit,
             durability=Durability(durability),
+            checkpoints=checkpoints,
             interrupt_before=tuple(interrupt_before) if interrupt_before is not None else None,
             interrupt_after=tuple(interrupt_after) if interrupt_after is not None else None,
             configurable=dict(configurable or {}),
@@ -107,10 +122,13 @@ class Client:
             driver=SERVICE,
             metadata=dict(metadata or {}),
             tags=tuple(tags),
+            retention=retention if retention is not None else graph.topology.retention,
             created_at=now,
             updated_at=now,
         )
         run = self._create(record, message, if_exists, if_busy, shipped)
+        if retention is not None and if_exists in ("attach", "continue"):
+            self.store.amend(record.thread_id, Amendment(retention=retention))
         self.notify(record.thread_id)
         return self._handle(record.thread_id, run, graph)
 
@@ -131,9 +149,31 @@ class Client:
         """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed."""
         return Reader(self.store).threads(status=status, graph=graph, tag=tag, metadata=metadata, limit=limit)
 
+    @property
+    def retention(self) -> Retention:
+        """What of a thread's past is kept, where neither it nor its graph says otherwise; of all that use the store."""
+        return retention_from(self.store.setting(SETTING))
+
+    @retention.setter
+    def retention(self, retention: Retention) -> None:
+        check_retention("the store's retention", retention)
+        self.store.put_setting(SETTING, retention_data(retention))
+
     def delete(self, thread_id: str) -> None:
         """Remove a thread that is not running, with its history. Raises `Refused`, `ThreadReferenced`."""
         self.store.delete(thread_id)
+
+    def history_table(self, **options: Unpack[HistoryOptions]) -> pa.Table:
+        """The histories of threads as one table, for pandas, polars and DuckDB; see `HistoryOptions` for which rows and
+        columns. Raises as `history_batches`."""
+        return history_table(self.store, **options)
+
+    def history_batches(
+        self, *, batch_rows: int = BATCH_ROWS, **options: Unpack[HistoryOptions]
+    ) -> pa.RecordBatchReader:
+        """The same in batches of at most `batch_rows` rows and about 16 MiB, in little memory. Close the reader, or
+        read it to its end. Raises `InputError`, `UnknownThread`; while it is read, `Corrupt`, `NewerFormat`."""
+        return history_batches(self.store, batch_rows=batch_rows, **options)
 
     # -- the service ---------------------------------------------------------------------------------------------
 
@@ -170,7 +210,15 @@ class Client:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _handle(self, thread_id: str, run: int, graph: CompiledGraph | None) -> ThreadHandle:
-        return ThreadHandle(self.store, thread_id, run, notify=self.notify, stalled=self._stalled, graph=graph)
+        return ThreadHandle(
+            self.store,
+            thread_id,
+            run,
+            notify=self.notify,
+            stalled=self._stalled,
+            graph=graph,
+            cache=self._cache,
+        )
 
     def _stalled(self, thread_id: str) -> str:
         try:
@@ -183,8 +231,9 @@ class Client:
         own = graph.checkpointer
         if own is not None and own.url != self.store.url:
             raise StoreMisuse(
-                f"graph {graph.name!r} was compiled with the store {own.url}, but this client is connected to "
-                f"{self.store.url}; compile it without a checkpointer to submit it, or connect to its store"
+                f"graph {graph.name!r} was compiled with the store {redacted(own.url)}, but this client is connected "
+                f"to {redacted(self.store.url)}; compile it without a checkpointer to submit it, or connect to its "
+                "store"
             )
 
     def _create(

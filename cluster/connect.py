@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import ray
 
 from ..actors.names import NAMESPACE, service_key, supervisor_name
 from ..actors.settings import ServiceSettings
-from ..actors.store_actor import MEMORY_URL, open_service_store
+from ..actors.store_actor import open_service_store
 from ..actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
+from ..stores.addresses import StoreOptions
 from ..stores.base import CheckpointStore
+from ..stores.config import StoreConfig
 from ..stores.errors import StoreMisuse
-from ..stores.urls import open_store
+from ..stores.keys import Keyring, KeySource
+from ..stores.sqlite_options import SqliteOptions
 from .client import Client
 from .endpoint import Endpoint, HeadError, HeadOptions
 from .head import ensure_head
@@ -30,8 +33,10 @@ PROBE_TIMEOUT = 5.0
 
 
 def connect(
-    store: str = DEFAULT_STORE,
+    store: str | StoreConfig = DEFAULT_STORE,
     *,
+    options: StoreOptions | None = None,
+    keys: Keyring | KeySource | None = None,
     address: str | None = None,
     head: HeadOptions | None = None,
     shared_path: bool = False,
@@ -41,6 +46,7 @@ def connect(
     max_actors: int | None = None,
     crash_budget: int | None = None,
     cancel_grace: timedelta | None = None,
+    housekeeping: timedelta | None = None,
 ) -> Client:
     """A client of the service that runs the threads of `store`.
 
@@ -49,38 +55,44 @@ def connect(
     "host:port", "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a
     `by_value_key` is given.
 
+    `options` and `keys` are those of `open_store`, or stand in a `StoreConfig` given as `store`. What is given travels
+    to the service's actors, a password and a `Keyring` included; of a `KeySource` only its name does, so that the file
+    or variable must be there on every machine (but a variable is read here for the local head, whose environment is
+    that of whoever started it). A memory store keeps nothing at rest: there keys are left out.
+
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
     options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
     as frozen, `spares` (1) warm actors per graph, `max_actors` (16) in all, `crash_budget` (3) crashes without
-    progress, `cancel_grace` (5 s) before a cancelled node loses its process.
+    progress, `cancel_grace` (5 s) before a cancelled node loses its process, `housekeeping` (30 s) between two looks
+    for what retention is to drop.
 
     Raises `StoreMisuse` for a URL of an unknown scheme, or SQLite on a cluster of several machines; `HeadError`.
     """
-    url = _absolute(store)
+    config = _config(store, options, keys, shared_path=shared_path, local=address is None)
     opened: CheckpointStore | None = None
-    if url != MEMORY_URL:
-        opened = _open(url, shared_path)
+    if not config.in_memory:
+        opened = config.open()
     leave: Callable[[], None] = _nothing
     busy_file, key = "", by_value_key
     try:
         if address is None:
             endpoint = ensure_head(head)
             leave, session = _join_local(endpoint), f"{endpoint.root}:{endpoint.pid}:{endpoint.started}"
-            busy_file = str(endpoint.paths.busy_file(url))
+            busy_file = str(endpoint.paths.busy_file(config.identity))
             key = hashlib.blake2b(endpoint.paths.token.read_bytes(), person=b"perdure-graphs").digest()
         else:
             leave, session = _join_address(address), _session_of()
-        _check_nodes(url, shared_path)
+        _check_nodes(config)
         given = {
             "lease": lease,
             "spares": spares,
             "max_actors": max_actors,
             "crash_budget": crash_budget,
             "cancel_grace": cancel_grace,
+            "housekeeping": housekeeping,
         }
         settings = ServiceSettings(
-            store_url=url,
-            store_options={"shared_path": True} if shared_path else {},
+            store=config,
             session=session,
             signing_key=key,
             **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
@@ -96,16 +108,31 @@ def connect(
     return Client(opened, supervisor, settings, local=address is None, announce=announce, leave=leave)
 
 
-def _absolute(url: str) -> str:
-    """The URL as any process of this machine understands it: a relative SQLite path is the caller's."""
-    prefix = "sqlite:///"
-    if url.startswith(prefix) and not url.startswith(prefix + "/") and url != prefix:
-        return prefix + quote(str(Path(unquote(url.removeprefix(prefix))).absolute()))
-    return url
-
-
-def _open(url: str, shared_path: bool) -> CheckpointStore:
-    return open_store(url, shared_path=True) if shared_path else open_store(url)
+def _config(
+    store: str | StoreConfig,
+    options: StoreOptions | None,
+    keys: Keyring | KeySource | None,
+    *,
+    shared_path: bool,
+    local: bool,
+) -> StoreConfig:
+    """The store as every process of the service opens it."""
+    if isinstance(store, StoreConfig):
+        if options is not None or keys is not None or shared_path:
+            raise StoreMisuse("a StoreConfig says all of how a store is opened; give options and keys in it")
+        config = store
+    else:
+        if shared_path:
+            if options is not None and not isinstance(options, SqliteOptions):
+                raise StoreMisuse("shared_path is for SQLite files; a server is reached by all machines anyway")
+            options = SqliteOptions(shared_path=True)
+        config = StoreConfig(url=store, options=options, keys=keys)
+    keys = config.keys
+    if config.in_memory:
+        keys = None
+    elif local and isinstance(keys, KeySource) and keys.variable:
+        keys = keys.read()
+    return replace(config.absolute(), keys=keys, allow_plaintext=config.allow_plaintext and keys is not None)
 
 
 def _join_local(endpoint: Endpoint) -> Callable[[], None]:
@@ -171,16 +198,16 @@ def _nothing() -> None:
     return None
 
 
-def _check_nodes(url: str, shared_path: bool) -> None:
+def _check_nodes(config: StoreConfig) -> None:
     nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]  # Ray's own gap
-    if url.startswith("sqlite:") and nodes > 1 and not shared_path:
+    if isinstance(config.options, SqliteOptions) and nodes > 1 and not config.options.shared_path:
         raise StoreMisuse(
-            f"{url} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a store that is "
-            "a server, or declare shared_path=True if the file lies on a shared disk with working locks"
+            f"{config.where} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a "
+            "store that is a server, or declare shared_path=True if the file lies on a shared disk with working locks"
         )
 
 
 def _supervisor(settings: ServiceSettings, busy_file: str) -> Any:
-    name = supervisor_name(service_key(settings.store_url, settings.session))
+    name = supervisor_name(service_key(settings.store.identity, settings.session))
     options = {"name": name, "namespace": NAMESPACE, **SUPERVISOR_OPTIONS}
     return SupervisorClass.options(**options).remote(settings, busy_file)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from ..runtime.cache import ReadCache
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.control import RUN_CHANNEL
@@ -22,7 +23,7 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import Refused, UnknownCheckpoint
 from ..stores.history import HistoryReader
-from ..stores.records import ENDED, PARKED, SERVICE, Expect, Message, Origin, RunRecord, Status, ThreadRecord
+from ..stores.records import ENDED, PARKED, SERVICE, Amendment, Expect, Message, Origin, RunRecord, Status, ThreadRecord
 from .errors import Cancelled, ClientError, Interrupted, Paused
 
 _LIVE = frozenset(Status) - ENDED
@@ -45,6 +46,7 @@ class ThreadHandle:
         notify: Callable[[str], None],
         stalled: Callable[[str], str],
         graph: CompiledGraph | None = None,
+        cache: ReadCache | None = None,
     ) -> None:
         self.thread_id = thread_id
         self.run = run
@@ -52,6 +54,7 @@ class ThreadHandle:
         self._notify = notify
         self._stalled = stalled
         self._graph = graph
+        self._cache = cache
         self._codec = graph.codec if graph is not None else Codec(opaque=True)
         self._clock = SystemClock()
 
@@ -112,6 +115,7 @@ class ThreadHandle:
             run=self.run,
             after=self._before_run(),
             values="values" in modes.names,
+            cache=self._cache,
         )
         for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the stream did not end"):
             over = self._over()
@@ -122,7 +126,7 @@ class ThreadHandle:
 
     def get_state(self, checkpoint: str | None = None) -> StateSnapshot:
         """The newest state, or that of a checkpoint id. Raises `CheckpointNotFound`."""
-        reader = SnapshotReader(self._store, self.info, self._codec, self._complete)
+        reader = self._reader()
         return reader.at(checkpoint_seq(self.thread_id, checkpoint)) if checkpoint else reader.head()
 
     def get_state_history(
@@ -130,8 +134,12 @@ class ThreadHandle:
     ) -> Iterator[StateSnapshot]:
         """The states, newest first, over forks into the threads this one came from."""
         until = checkpoint_seq(self.thread_id, before) if before else None
-        reader = SnapshotReader(self._store, self.info, self._codec, self._complete)
+        reader = self._reader()
         yield from reader.history(where=filter, before=until, limit=limit)
+
+    def names(self) -> dict[str, str]:
+        """The checkpoints that have names: name to checkpoint id. Retention keeps them."""
+        return {name: checkpoint_id(seq) for name, seq in sorted(self.info.names.items())}
 
     # -- steering ------------------------------------------------------------------------------------------------
 
@@ -183,6 +191,21 @@ class ThreadHandle:
             if message.applied < 0:
                 raise Cancelled(self.thread_id, "the thread ended before it read the update")
         raise AssertionError("unreachable")
+
+    def name_checkpoint(self, name: str, checkpoint: str | None = None) -> str:
+        """Give a checkpoint (the newest by default) a name, under which retention keeps it; a name that another one had
+        moves on. Returns the checkpoint's id.
+
+        Raises `CheckpointNotFound`; `StoreMisuse` for a checkpoint that belongs to the thread this one was forked from.
+        """
+        seq = checkpoint_seq(self.thread_id, checkpoint) if checkpoint is not None else self.info.head
+        self._control(seq)
+        self._store.amend(self.thread_id, Amendment(names={name: seq}))
+        return checkpoint_id(seq)
+
+    def remove_name(self, name: str) -> None:
+        """Take a checkpoint's name away; from then on retention may drop it."""
+        self._store.amend(self.thread_id, Amendment(names={name: 0}))
 
     def pause(self, reason: str = "") -> None:
         """Stop between two steps, until `resume()`. Raises `Refused` for a thread that has ended."""
@@ -245,9 +268,14 @@ class ThreadHandle:
             notify=self._notify,
             stalled=self._stalled,
             graph=self._graph,
+            cache=self._cache,
         )
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _reader(self) -> SnapshotReader:
+        schema = self._graph.topology.state if self._graph is not None else None
+        return SnapshotReader(self._store, self.info, self._codec, schema, self._cache)
 
     def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values as they are shown: with the keys that start with a value, where the graph is known."""
@@ -282,10 +310,13 @@ class ThreadHandle:
 
     def _outcome(self, run: RunRecord) -> dict[str, Any]:
         if run.status is Status.SUCCEEDED:
-            reader = HistoryReader(self._store, self.thread_id)
-            values = load_values(reader, load_control(reader, run.end).manifest, self._codec)
-            values.pop(RUN_CHANNEL, None)
-            return self._graph.topology.output.select(values) if self._graph is not None else values
+            reader = HistoryReader(self._store, self.thread_id, cache=self._cache)
+            manifest = load_control(reader, run.end).manifest
+            output = self._graph.topology.output if self._graph is not None else None
+            shown = manifest.keys() - {RUN_CHANNEL} if output is None else manifest.keys() & output.fields.keys()
+            wanted = {name: version for name, version in manifest.items() if name in shown}
+            values = load_values(reader, wanted, self._codec, at=run.end)
+            return output.select(values) if output is not None else dict(values)
         if run.status is Status.CANCELLED:
             raise Cancelled(self.thread_id, run.reason)
         raise as_error(decode_failure(run.error), self.info.graph, self.thread_id)
@@ -295,7 +326,7 @@ class ThreadHandle:
             raise Paused(self.thread_id, record.reason)
         if record.status is Status.INTERRUPTED:
             state = self.get_state()
-            raise Interrupted(self.thread_id, state.values, state.interrupts)
+            raise Interrupted(self.thread_id, dict(state.values), state.interrupts)
 
     def _over(self) -> bool:
         """Whether a stream of the run has nothing more to come."""

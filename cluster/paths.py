@@ -76,13 +76,14 @@ class HeadPaths:
         """One file per store that has work."""
         return self.root / "busy"
 
-    def busy_file(self, store_url: str) -> Path:
-        """The file that, while it exists, says that `store_url` has a runnable thread or a timer.
+    def busy_file(self, store: str) -> Path:
+        """The file that, while it exists, says that a store (by its `StoreConfig.identity`) has a runnable thread or a
+        timer.
 
         Whoever finds work in the store touches it (before accepting the work); only who has swept the store and found
         none may unlink it. A supervisor that dies leaves it behind, so the head stays until another one has looked.
         """
-        return self.busy / hashlib.sha256(store_url.encode()).hexdigest()[:32]
+        return self.busy / hashlib.sha256(store.encode()).hexdigest()[:32]
 
     def prepare(self) -> None:
         """Create the folders, closed to other users. Raises `OSError`."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
+import pyarrow as pa
+
+from ..runtime.cache import ReadCache
 from ..runtime.failures import Failure, decode_failure
 from ..runtime.restore import load_control
 from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_seq
@@ -14,6 +17,8 @@ from ..stores.codec import Codec
 from ..stores.history import HistoryReader
 from ..stores.records import RunRecord, Status, ThreadFilter, ThreadRecord
 from ..stores.segments import Kind
+from .dataset import BATCH_ROWS, Progress, history_batches
+from .dataset_selection import HistoryOptions
 
 _PAGE = 200
 """Threads fetched at a time."""
@@ -38,6 +43,7 @@ class Reader:
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
         self._codec = Codec(opaque=True)
+        self._cache = ReadCache()
 
     def threads(
         self,
@@ -79,7 +85,7 @@ class Reader:
 
     def state(self, record: ThreadRecord) -> StateSnapshot:
         """The newest state of a thread; an empty one before its first checkpoint. Raises `Corrupt`, `NewerFormat`."""
-        return SnapshotReader(self._store, record, self._codec).head()
+        return SnapshotReader(self._store, record, self._codec, cache=self._cache).head()
 
     def history(
         self, thread_id: str, *, before: str | None = None, limit: int | None = None
@@ -89,7 +95,18 @@ class Reader:
         Raises `UnknownThread`, `CheckpointNotFound` for what is no id.
         """
         until = checkpoint_seq(thread_id, before) if before is not None else None
-        yield from SnapshotReader(self._store, self.thread(thread_id), self._codec).history(before=until, limit=limit)
+        reader = SnapshotReader(self._store, self.thread(thread_id), self._codec, cache=self._cache)
+        yield from reader.history(before=until, limit=limit)
+
+    def history_batches(
+        self,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        progress: Progress | None = None,
+        **options: Unpack[HistoryOptions],
+    ) -> pa.RecordBatchReader:
+        """Histories as record batches; as `history_batches`."""
+        return history_batches(self._store, batch_rows=batch_rows, progress=progress, **options)
 
     def standing(self, thread_id: str) -> Standing:
         """How far a thread has come. Decodes no values, so it may be asked often. Raises `UnknownThread`."""

@@ -53,6 +53,8 @@ class Applier:
         thread_id: str,
         recorder: Recorder,
         route: Router,
+        *,
+        origin: int = 0,
     ) -> None:
         self._topology = topology
         self._wiring = Wiring(topology)
@@ -61,6 +63,8 @@ class Applier:
         self._thread_id = thread_id
         self._recorder = recorder
         self._route = route
+        self._origin = origin
+        """Up to this seq the history is that of the thread this one was forked from."""
         self.refused: PerdureError | StoreError | None = None
         """Why the last message could not be applied."""
 
@@ -79,6 +83,7 @@ class Applier:
         payload = unpack_input(self._codec, message)
         if past is not None:
             self._go_back(past)
+        self._recorder.pace(payload.options)
         updates = self._topology.input.updates(payload.input, START)
         self._write(START, tuple(updates.items()), "input", options=payload.options.to_data())
         return payload.options
@@ -262,10 +267,14 @@ class Applier:
             raise UnknownCheckpoint(self._thread_id, seq)
         reader = HistoryReader(self._store, self._thread_id)
         control = load_control(reader, seq)
-        values = load_values(reader, control.manifest, self._codec)
+        values = load_values(reader, control.manifest, self._codec, at=seq)
+        # Of its origin's checkpoints a fork holds only the one that it took off from; others may be dropped any time.
+        past = control.manifest.items() if seq < self._origin else ()
+        adopted = {name: values[name] for name, version in past if version > 0}
         options = values.pop(RUN_CHANNEL, {})
         position = position_at(seq, control, values)
         position.options = options
+        position.adopted = adopted
         position.sends = load_sends(reader.rows_of(seq), self._codec)
         return position
 
@@ -274,6 +283,9 @@ class Applier:
         its answers and its interrupts are void, since they belong to checkpoints that are not the head's ancestors."""
         at = self._at
         at.forget_step()
-        at.values = {name: value for name, value in then.values.items() if name in self._topology.channels}
+        at.values = then.values.copy()
+        for name in then.values.keys() - self._topology.channels.keys():
+            del at.values[name]
         at.manifest, at.head, at.step, at.since = then.manifest, then.head, then.step, then.since
         at.next, at.joins, at.done, at.sends = then.next, then.joins, then.done, then.sends
+        at.adopted = then.adopted

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from ..stores.base import CheckpointStore
+from ..stores.records import Retention
+from .cache import CacheOptions
 from .callables import literals
+from .checkpoints import Checkpoints
 from .commands import END, START
 from .errors import GraphValidationError
 from .nodes import Resources, RunMode
@@ -60,6 +63,26 @@ def check_store(checkpointer: object) -> None:
 
 
 _STORE_FIX = "give open_store('sqlite:///agents.db') or open_store('memory://')"
+
+
+def check_cache(given: object) -> None:
+    """Refuse what are no options of a cache."""
+    if not isinstance(given, CacheOptions | None):
+        raise GraphValidationError(f"compile(cache={given!r}): give perdure.CacheOptions(...), e.g. max_bytes=0")
+
+
+def check_checkpoints(given: object) -> Checkpoints | None:
+    """Refuse what is no policy, a bare number above all."""
+    if given is None or isinstance(given, Checkpoints):
+        return given
+    raise GraphValidationError(f"compile(checkpoints={given!r}): give perdure.Checkpoints(...), e.g. every=10")
+
+
+def check_retention_given(given: object) -> Retention | None:
+    """Refuse what is no retention, a bare number above all."""
+    if given is None or isinstance(given, Retention):
+        return given
+    raise GraphValidationError(f"compile(retention={given!r}): give perdure.Retention(...), e.g. max_checkpoints=100")
 
 
 def policies_of(name: str, given: RetryPolicy | Sequence[RetryPolicy] | None) -> tuple[RetryPolicy, ...]:

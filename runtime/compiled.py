@@ -14,6 +14,8 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import UnknownThread
 from ..stores.records import Status
+from .cache import CacheOptions, ReadCache
+from .checkpoints import Checkpoints
 from .clock import SystemClock
 from .commands import END, START, Command
 from .config import Config, read_config
@@ -41,9 +43,12 @@ class CompiledGraph:
     cluster. With a store each run belongs to the thread that `config={"configurable": {"thread_id": ...}}` names.
     """
 
-    def __init__(self, topology: Topology, checkpointer: CheckpointStore | None = None) -> None:
+    def __init__(
+        self, topology: Topology, checkpointer: CheckpointStore | None = None, cache: CacheOptions | None = None
+    ) -> None:
         self.topology = topology
         self.checkpointer = checkpointer
+        self._cache = ReadCache(cache)
         self._portal_lock = threading.Lock()
         self._portal: BackgroundLoop | None = None
 
@@ -77,6 +82,7 @@ class CompiledGraph:
         config: ConfigDict | None = None,
         *,
         durability: str | None = None,
+        checkpoints: Checkpoints | None = None,
         interrupt_before: Sequence[str] | str | None = None,
         interrupt_after: Sequence[str] | str | None = None,
     ) -> dict[str, Any]:
@@ -84,11 +90,12 @@ class CompiledGraph:
 
         `input` is the run's input; `Command(resume=...)` answers an interrupt; None goes on where the thread stopped. A
         thread that stopped for an answer has its open interrupts under the key `__interrupt__`. `durability` is "async"
-        (default), "sync" or "exit".
+        (default), "sync" or "exit"; `checkpoints` says which steps become full checkpoints, in place of what the graph
+        was compiled with.
 
         Raises what the failing node raised; `InputError`, `GraphRecursionError`, `ThreadBusy`, `UnknownThread`.
         """
-        given = self._config(config, durability, interrupt_before, interrupt_after)
+        given = self._config(config, durability, checkpoints, interrupt_before, interrupt_after)
         return self._values(self._run(input, given, None, self._sync_portal))
 
     def stream(
@@ -98,6 +105,7 @@ class CompiledGraph:
         *,
         stream_mode: str | Sequence[str] = "updates",
         durability: str | None = None,
+        checkpoints: Checkpoints | None = None,
         interrupt_before: Sequence[str] | str | None = None,
         interrupt_after: Sequence[str] | str | None = None,
     ) -> Iterator[Any]:
@@ -108,7 +116,7 @@ class CompiledGraph:
         `invoke(None, config)` goes on.
         """
         modes = read_modes(stream_mode)
-        given = self._config(config, durability, interrupt_before, interrupt_after)
+        given = self._config(config, durability, checkpoints, interrupt_before, interrupt_after)
         inbox: queue.SimpleQueue[StepEvent | BaseException | None] = queue.SimpleQueue()
         context = copy_context()
         gate = Gate()
@@ -293,6 +301,7 @@ class CompiledGraph:
             executor=executor or (lambda: LocalExecutor(self._sync_portal)),
             metadata=given.options.metadata,
             tags=given.options.tags,
+            cache=self._cache,
         )
 
     def _sync_portal(self) -> Portal:
@@ -302,7 +311,8 @@ class CompiledGraph:
             return self._portal
 
     def _reader(self, thread_id: str) -> SnapshotReader:
-        return SnapshotReader(self._store(), self._store().thread(thread_id), self.codec, self.topology.state.complete)
+        store = self._store()
+        return SnapshotReader(store, store.thread(thread_id), self.codec, self.topology.state, self._cache)
 
     def _store(self) -> CheckpointStore:
         if self.checkpointer is None:
@@ -313,10 +323,13 @@ class CompiledGraph:
         self,
         config: ConfigDict | None,
         durability: str | None = None,
+        checkpoints: Checkpoints | None = None,
         before: Sequence[str] | str | None = None,
         after: Sequence[str] | str | None = None,
     ) -> Config:
-        given = read_config(config, durability=durability, interrupt_before=before, interrupt_after=after)
+        given = read_config(
+            config, durability=durability, checkpoints=checkpoints, interrupt_before=before, interrupt_after=after
+        )
         for nodes in (given.options.interrupt_before, given.options.interrupt_after):
             named_nodes(self.topology, nodes or ())
         return given
@@ -328,9 +341,9 @@ class CompiledGraph:
         return given
 
 
-def _run_options(options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    known = ("durability", "interrupt_before", "interrupt_after")
+def _run_options(options: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    known = ("durability", "checkpoints", "interrupt_before", "interrupt_after")
     unknown = sorted(options.keys() - set(known))
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}; known are {', '.join(known)}")
-    return tuple(options.get(name) for name in known)  # type: ignore[return-value]  # three names, three values
+    return tuple(options.get(name) for name in known)  # type: ignore[return-value]  # four names, four values

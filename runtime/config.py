@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from .checkpoints import Checkpoints
 from .errors import InputError
 from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions
 from .snapshots import checkpoint_seq
@@ -32,6 +33,7 @@ def read_config(
     config: Mapping[str, Any] | None,
     *,
     durability: str | None = None,
+    checkpoints: Checkpoints | None = None,
     interrupt_before: Sequence[str] | str | None = None,
     interrupt_after: Sequence[str] | str | None = None,
 ) -> Config:
@@ -52,6 +54,7 @@ def read_config(
     data: dict[str, Any] = {
         "recursion_limit": given.get("recursion_limit", DEFAULT_RECURSION_LIMIT),
         "durability": durability or Durability.ASYNC,
+        "checkpoints": checkpoints,
         "interrupt_before": _names(interrupt_before),
         "interrupt_after": _names(interrupt_after),
         "configurable": {key: value for key, value in configurable.items() if key not in _OURS},

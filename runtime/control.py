@@ -50,6 +50,8 @@ class Control(msgspec.Struct, frozen=True, array_like=True):
     """(path, node) of the tasks whose results were merged."""
 
 
+# Bytes that are not ours also fail as text (a ValueError) and by their depth.
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Control)
 _FORMAT_DECODER: msgspec.msgpack.Decoder[list[Any]] = msgspec.msgpack.Decoder(list[Any])
@@ -68,7 +70,7 @@ def decode_control(payload: bytes, where: str) -> Control:
     try:
         control = _DECODER.decode(payload)
         found: int | None = control.format
-    except msgspec.MsgspecError as error:
+    except _MALFORMED as error:
         found = _format_of(payload)
         if found is None or found <= FORMAT:
             raise Corrupt(f"{where}: its control record does not decode: {error}") from None
@@ -82,6 +84,6 @@ def decode_control(payload: bytes, where: str) -> Control:
 def _format_of(payload: bytes) -> int | None:
     try:
         fields = _FORMAT_DECODER.decode(payload)
-    except msgspec.MsgspecError:
+    except _MALFORMED:
         return None
     return fields[0] if fields and isinstance(fields[0], int) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -16,10 +17,15 @@ class Draft:
 
     seq: int
     rows: list[Row] = field(default_factory=list)
+    """All but the channels' values."""
+    values: dict[str, list[Row]] = field(default_factory=dict)
+    """By channel: what its checkpoint changes. Kept apart, so that folding a step costs what the step changed."""
     checkpoint: bool = False
     """It makes a new head."""
     folds: bool = False
-    """The run's next checkpoint may take this one's place, where the run's steps are folded into one commit."""
+    """It is no full checkpoint: the run's next step takes its place, and nobody sees it."""
+    steps: int = 0
+    """Steps that its checkpoint stands for."""
     parent: int = 0
     """The head before it."""
     applied: list[int] = field(default_factory=list)
@@ -49,7 +55,11 @@ class Draft:
     @property
     def size(self) -> int:
         """Bytes of its payloads."""
-        return sum(len(row.payload) for row in self.rows)
+        return sum(len(row.payload) for row in self.all_rows())
+
+    def all_rows(self) -> Iterator[Row]:
+        """Everything that it writes."""
+        return chain(self.rows, chain.from_iterable(self.values.values()))
 
     def settle(self, status: Status, reason: str, waits: tuple[str, ...], inbox: int) -> None:
         """Make it the commit that gives the thread up."""
@@ -76,10 +86,11 @@ def merge_drafts(drafts: list[Draft], base: Commit) -> Commit:
     between the two.
     """
     last = drafts[-1]
-    newest_first: list[list[Row]] = []
+    newest_first: list[Iterable[Row]] = []
     merged = False
     for draft in reversed(drafts):
-        newest_first.append([row for row in draft.rows if row.kind != Kind.RESULT] if merged else draft.rows)
+        rows = draft.all_rows()
+        newest_first.append([row for row in rows if row.kind != Kind.RESULT] if merged else rows)
         merged = merged or draft.checkpoint
     return replace(
         base,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import tenacity
@@ -23,6 +24,10 @@ def store_backoff(attempt: int) -> float:
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     state.attempt_number = attempt
     return STORE_BACKOFF(state)
+
+
+def _no_work() -> Iterator[None]:
+    return iter(())
 
 
 class Driver:
@@ -75,6 +80,8 @@ class WriterThread:
     """Writes in the background whatever a writer has queued, and tries again while the store is away."""
 
     def __init__(self, writer: Writer, patience: timedelta | None = None) -> None:
+        self.between: Callable[[], Iterator[None]] = _no_work
+        """Small pieces of other work, to be done while there is nothing to write."""
         self._writer = writer
         self._patience = patience.total_seconds() if patience is not None else None
         self._work = threading.Event()
@@ -108,6 +115,9 @@ class WriterThread:
                 while self._writer.flush():
                     failures, waited = 0, 0.0
                 failures = 0
+                for _ in self.between():
+                    while self._writer.flush():
+                        pass
             except StoreUnavailable as error:
                 failures += 1
                 pause = store_backoff(failures)

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .channels import MISSING
 from .commands import Command, Send
 from .errors import InvalidUpdateError
 from .interrupts import SCOPE, Interrupted, Scope
+from .merge import merge_writes
 from .nodes import Node
 from .portal import Portal
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
+from .values import LazyValues
 
 
 class NodeCancelled(BaseException):
@@ -43,9 +44,10 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
     started = time.perf_counter()
     attempt = 1
     while True:
-        token = SCOPE.set(Scope(task))
+        scope = Scope(task)
+        token = SCOPE.set(scope)
         try:
-            return _attempt(step, task, node, portal, started)
+            return _attempt(step, scope, node, portal, started)
         except Interrupted as stop:
             return Stopped(task.path, (stop.interrupt,))
         except NodeCancelled:
@@ -70,8 +72,8 @@ def failure(task: Task, error: BaseException) -> Failed:
     return Failed(task.path, task.node, name, str(error), shown, exception=error)
 
 
-def _attempt(step: Step, task: Task, node: Node, portal: Callable[[], Portal], started: float) -> Done:
-    topology = step.topology
+def _attempt(step: Step, scope: Scope, node: Node, portal: Callable[[], Portal], started: float) -> Done:
+    topology, task = step.topology, scope.task
     schema = node.input or topology.state
     state = schema.accept(task.arg) if task.send else schema.view(step.values)
     returned = node.call(state, step.config)
@@ -80,7 +82,7 @@ def _attempt(step: Step, task: Task, node: Node, portal: Callable[[], Portal], s
     writes, goto = interpret(topology, task.node, returned)
     if task.node in topology.branches:
         goto = (*goto, *route(step, task.node, writes, portal))
-    return Done(task.path, writes, goto, time.perf_counter() - started)
+    return Done(task.path, writes, goto, time.perf_counter() - started, scope.checkpoint)
 
 
 _NEVER_AWAITED = frozenset({dict, list, str, bool, type(None)})
@@ -132,9 +134,9 @@ def route(
 ) -> tuple[str | Send, ...]:
     """Where the conditional edges of `source` lead, asked with its own writes applied (and nobody else's)."""
     topology = step.topology
-    values = dict(step.values)
+    values = step.values.copy() if isinstance(step.values, LazyValues) else dict(step.values)
     for channel, update in writes:
-        values[channel] = topology.channels[channel].merge(values.get(channel, MISSING), [(source, update)]).value
+        values[channel] = merge_writes(topology.channels, values, {channel: [(source, update)]})[channel].value
     targets: list[str | Send] = []
     for branch in topology.branches[source]:
         state = (branch.input or topology.state).view(values)

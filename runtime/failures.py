@@ -22,6 +22,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """The recursion limit, where that is what was reached."""
 
 
+# Bytes that are not ours also fail as text (a ValueError) and by their depth.
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Failure)
 
@@ -35,7 +37,7 @@ def decode_failure(payload: bytes) -> Failure:
     """The record. Raises `Corrupt`."""
     try:
         return _DECODER.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _MALFORMED as error:
         raise Corrupt(f"a run's error record does not decode: {error}") from None
 
 

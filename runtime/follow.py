@@ -9,9 +9,11 @@ from typing import Any
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.deltas import decode_delta
+from ..stores.errors import UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import Status
 from ..stores.segments import Kind, Row
+from .cache import ReadCache
 from .channels import update_of
 from .control import RUN_CHANNEL, Control, decode_control
 from .ports import StepEvent, Told, told_update
@@ -25,14 +27,22 @@ class Follower:
     durable, and nothing durable is skipped."""
 
     def __init__(
-        self, store: CheckpointStore, thread_id: str, codec: Codec, *, run: int, after: int, values: bool
+        self,
+        store: CheckpointStore,
+        thread_id: str,
+        codec: Codec,
+        *,
+        run: int,
+        after: int,
+        values: bool,
+        cache: ReadCache | None = None,
     ) -> None:
         """Follow run `run`; `after` is a seq before its first commit."""
         self.seen = after
         """Everything up to this seq was looked at."""
         self._store = store
         self._thread_id = thread_id
-        self._reader = HistoryReader(store, thread_id)
+        self._reader = HistoryReader(store, thread_id, cache=cache)
         self._codec = codec
         self._run = run
         self._values = values
@@ -44,7 +54,13 @@ class Follower:
         record = self._store.thread(self._thread_id)
         if record.seq > self.seen:
             segments = self._store.segments(self._thread_id, first=self.seen + 1, last=record.seq)
-            rows = [row for segment in reversed(segments) for row in segment.rows if row.checkpoint > self.seen]
+            # A segment may have been put together with newer ones meanwhile: those come with the next call.
+            rows = [
+                row
+                for segment in reversed(segments)
+                for row in segment.rows
+                if self.seen < row.checkpoint <= record.seq
+            ]
             self.seen = record.seq
             for checkpoint, group in groupby(rows, key=lambda row: row.checkpoint):
                 yield from self._events(checkpoint, list(group))
@@ -55,12 +71,16 @@ class Follower:
     def _events(self, seq: int, rows: list[Row]) -> Iterator[StepEvent]:
         for row in rows:
             if row.kind == Kind.CHECKPOINT and (control := self._control(row)).run == self._run:
-                yield StepEvent(seq, control.step, control.source, self._read(control), self._updates(control, rows))
+                try:
+                    values = self._read(control, seq)
+                except UnknownCheckpoint:
+                    continue  # retention has dropped it meanwhile
+                yield StepEvent(seq, control.step, control.source, values, self._updates(control, rows))
 
-    def _read(self, control: Control) -> Mapping[str, Any]:
+    def _read(self, control: Control, seq: int) -> Mapping[str, Any]:
         if not self._values:
             return {}
-        values = load_values(self._reader, control.manifest, self._codec)
+        values = load_values(self._reader, control.manifest, self._codec, at=seq)
         values.pop(RUN_CHANNEL, None)
         return values
 
@@ -87,7 +107,7 @@ class Follower:
         position = position_at(head, control, {})
         add_pending(position, self._reader, head, self._codec)
         stops = tuple(stop for task in control.next for stop in position.stops.get(task.path, ()))
-        return StepEvent(seq, control.step, "interrupt", self._read(control), (), stops)
+        return StepEvent(seq, control.step, "interrupt", self._read(control, head), (), stops)
 
     def _control(self, row: Row) -> Control:
         return decode_control(row.payload, f"checkpoint {row.checkpoint} of thread {self._thread_id!r}")

@@ -7,8 +7,21 @@ from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
 from ..stores.base import CheckpointStore
-from .arguments import check_direction, check_placement, check_store, label_of, mapping_of, policies_of
+from ..stores.records import Retention
+from .arguments import (
+    check_cache,
+    check_checkpoints,
+    check_direction,
+    check_placement,
+    check_retention_given,
+    check_store,
+    label_of,
+    mapping_of,
+    policies_of,
+)
+from .cache import CacheOptions
 from .callables import UserCallable, command_targets, name_of, traits_of
+from .checkpoints import EVERY_STEP, Checkpoints
 from .commands import END, START
 from .compiled import CompiledGraph
 from .errors import GraphValidationError
@@ -215,6 +228,8 @@ class StateGraph:
         *,
         interrupt_before: Interrupts = None,
         interrupt_after: Interrupts = None,
+        checkpoints: Checkpoints | None = None,
+        retention: Retention | None = None,
         name: str | None = None,
         version: str | None = None,
         allow: Iterable[type] = (),
@@ -246,6 +261,8 @@ class StateGraph:
             output=self._output.over(channels),
             interrupt_before=before,
             interrupt_after=after,
+            checkpoints=check_checkpoints(checkpoints) or EVERY_STEP,
+            retention=check_retention_given(retention),
             allow=allowed,
         )
 
@@ -255,22 +272,34 @@ class StateGraph:
         *,
         interrupt_before: Interrupts = None,
         interrupt_after: Interrupts = None,
+        checkpoints: Checkpoints | None = None,
+        retention: Retention | None = None,
         name: str | None = None,
         version: str | None = None,
         allow: Iterable[type] = (),
+        cache: CacheOptions | None = None,
     ) -> CompiledGraph:
         """Check the graph and make it ready to run.
 
         `checkpointer` is a store (`open_store("sqlite:///agents.db")`); without one nothing is kept.
-        `interrupt_before` and `interrupt_after` name the nodes at which every run stops (`"*"`: all). `version` is the
-        version under which threads are kept, else it is derived from the structure. `allow` lists classes that stored
-        values may have, besides those that the state names.
+        `interrupt_before` and `interrupt_after` name the nodes at which every run stops (`"*"`: all). `checkpoints`
+        says which steps become full checkpoints: by default every one. `retention` says what of a thread's past is
+        kept, instead of what the store says. `version` is the version under which threads are kept, else it is derived
+        from the structure. `allow` lists classes that stored values may have, besides those that the state names.
+        `cache` bounds what is remembered of what was read from the store.
         """
         check_store(checkpointer)
+        check_cache(cache)
         topology = self.topology(
-            interrupt_before=interrupt_before, interrupt_after=interrupt_after, name=name, version=version, allow=allow
+            interrupt_before=interrupt_before,
+            interrupt_after=interrupt_after,
+            checkpoints=checkpoints,
+            retention=retention,
+            name=name,
+            version=version,
+            allow=allow,
         )
-        return CompiledGraph(topology, checkpointer)
+        return CompiledGraph(topology, checkpointer, cache)
 
     # -- within --------------------------------------------------------------------------------------------------
 

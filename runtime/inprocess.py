@@ -12,6 +12,7 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import ClaimLost, Refused, UnknownThread
 from ..stores.records import IN_PROCESS, Expect, Message, Status, ThreadRecord
+from .cache import ReadCache
 from .clock import Clock
 from .drive import Driver, WriterThread
 from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
@@ -21,6 +22,7 @@ from .ports import Executor, Gate, Observer, Ports
 from .process import OwnerState, at_work, owner_state
 from .restore import restore
 from .topology import Topology
+from .upkeep import OwnUpkeep
 from .writer import Writer
 
 STORE_PATIENCE = timedelta(seconds=30)
@@ -40,6 +42,7 @@ class InProcess:
     executor: Callable[[], Executor]
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     tags: tuple[str, ...] = ()
+    cache: ReadCache | None = None
 
     def send(
         self, thread_id: str, kind: str, payload: bytes, *, statuses: frozenset[Status] = ANY_STATUS, wait: str = ""
@@ -85,12 +88,17 @@ class InProcess:
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()
         try:
-            restored = restore(self.store, record, self.codec)
+            restored = restore(self.store, record, self.codec, self.cache)
             ports = Ports(self.store, self.store, executor, self.clock, gate, observer=observer)
             loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
             driver = Driver(loop, writer)
-            loop.attach(writer.lane(record.thread_id, record.epoch, record.token, driver.post), driver.post)
-            return driver.run()
+            lane = writer.lane(record.thread_id, record.epoch, record.token, driver.post)
+            loop.attach(lane, driver.post)
+            upkeep = OwnUpkeep(self.store, record, self.clock, lane, restored.segments)
+            background.between = upkeep.between
+            settled = driver.run()
+            upkeep.finish(settled.position.head)
+            return settled
         finally:
             executor.stop()
             background.close()
@@ -120,6 +128,7 @@ class InProcess:
             driver=IN_PROCESS,
             metadata=self.metadata,
             tags=self.tags,
+            retention=self.topology.retention,
             created_at=now,
             updated_at=now,
         )

@@ -23,11 +23,13 @@ class Interrupted(BaseException):
 class Scope:
     """One execution of a task: counts its recorded calls, which are matched by order."""
 
-    __slots__ = ("calls", "task")
+    __slots__ = ("calls", "checkpoint", "task")
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.calls = 0
+        self.checkpoint = False
+        """The node asked for a full checkpoint."""
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)

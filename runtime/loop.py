@@ -31,6 +31,7 @@ from .recorder import Recorder
 from .restore import Restored, encode_interrupts, encode_result
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
+from .values import LazyValues
 from .writer import Durable, Lane, ParkRefused, WriteFailed
 
 
@@ -65,8 +66,12 @@ class ThreadLoop:
         self.events: deque[Event] = deque()
         self._topology = topology
         self._ports = ports
-        self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock)
-        self._applier = Applier(topology, codec, ports.history, record.thread_id, self._recorder, self._route)
+        self._kept = restored.kept
+        self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock, restored.kept)
+        origin = record.origin.seq if record.origin is not None else 0
+        self._applier = Applier(
+            topology, codec, ports.history, record.thread_id, self._recorder, self._route, origin=origin
+        )
         self._wiring = plan.Wiring(topology)
         self._effects = frozenset(name for name, node in topology.nodes.items() if node.effects)
         last = self.at.mail[-1].number if self.at.mail else 0
@@ -77,6 +82,9 @@ class ThreadLoop:
         self._batch = 0
         """Rises when tasks are stopped: what they end with afterwards is nobody's."""
         self._durable = record.seq
+        self._decoding: LazyValues | None = None
+        self._decoded: set[str] = set()
+        """Nodes for which those values are decoded."""
         self._dead: StoreError | None = None
         self._refused: ParkRefused | None = None
         self._set_options(RunOptions.from_data(restored.options))
@@ -111,7 +119,7 @@ class ThreadLoop:
             elif isinstance(action, plan.Begin):
                 yield from self._begin(action.message)
             elif isinstance(action, plan.Wait):
-                self._recorder.seal()
+                self._recorder.hand_over()
                 yield Need.EVENT
             elif isinstance(action, plan.Settle):
                 if (yield from self._settle(action)):
@@ -188,8 +196,10 @@ class ThreadLoop:
         nodes = self._topology.nodes
         effects = bool(self._effects) and any(task.node in self._effects for task in todo)
         careful = self._recorder.sealed < self._careful
-        if effects or careful or not self._recorder.thin:
+        if effects or careful:
             self._recorder.seal()
+        else:
+            self._recorder.hand_over()
         if effects or careful or self._options.durability is Durability.SYNC:
             yield from self._until_durable()
         else:
@@ -200,6 +210,7 @@ class ThreadLoop:
         if self._mail.due:
             return
         at = self.at
+        self._decode_for(todo)
         step = Step(self._topology, at.values, self._config)
         tasks = [self._task(task) for task in todo]
         if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
@@ -208,6 +219,19 @@ class ThreadLoop:
         batch = self._batch
         at.running.update(task.path for task in tasks)
         self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, batch)))
+
+    def _decode_for(self, todo: tuple[Next, ...]) -> None:
+        """Decode what these tasks will read. What does not decode stops the owner: it is no failure of a node."""
+        values = self.at.values
+        if not isinstance(values, LazyValues):
+            return
+        if values is not self._decoding:
+            self._decoding, self._decoded = values, set()
+        for node in {task.node for task in todo} - self._decoded:
+            for schema in self._topology.read_by(node):
+                for name in schema.fields:
+                    values.get(name)
+            self._decoded.add(node)
 
     def _room(self) -> Generator[Need, None, None]:
         lane, limits = self._lane, self._ports.limits
@@ -244,7 +268,7 @@ class ThreadLoop:
             node = path.partition("#")[0]
             self.at.failures[path] = Failed(path, node, type(error).__qualname__, str(error), exception=error)
             return False
-        if not self._recorder.thin:
+        if self._options.durability is not Durability.EXIT:
             self._recorder.seal()
         return True
 
@@ -256,7 +280,8 @@ class ThreadLoop:
         pairs = [(task.node, result.goto) for task, result in zip(tasks, done, strict=True)]
         after = plan.successors(self._wiring, pairs, at.joins)
         try:
-            self._recorder.checkpoint("loop", writes, after, tuple((task.path, task.node) for task in tasks))
+            ended = tuple((task.path, task.node) for task in tasks)
+            self._recorder.checkpoint("loop", writes, after, ended, full=any(result.checkpoint for result in done))
         except PerdureError as error:
             if len(tasks) == 1:
                 at.results.clear()  # a lone result was not recorded, and cannot be
@@ -283,7 +308,7 @@ class ThreadLoop:
     def _set_options(self, options: RunOptions) -> None:
         topology = self._topology
         self._options = options
-        self._recorder.thin = options.durability is Durability.EXIT
+        self._recorder.pace(options)
         before, after = options.interrupt_before, options.interrupt_after
         self._limits = plan.Limits(
             recursion_limit=options.recursion_limit,
@@ -346,6 +371,8 @@ class ThreadLoop:
         self._recorder.seal()
         yield from self._until_durable()
         if self._refused is None:
+            if self._kept is not None:
+                self._kept.give()
             return True
         refused, self._refused = self._refused, None
         if self._held and self._held[-1][0] == refused.draft.seq:
@@ -374,7 +401,7 @@ class ThreadLoop:
         if self._ports.observer is None:
             return
         draft = self._recorder.open()
-        draft.events.append(StepEvent(draft.seq, self.at.step, source, dict(self.at.values), updates, interrupts))
+        draft.events.append(StepEvent(draft.seq, self.at.step, source, self.at.values.copy(), updates, interrupts))
 
     def _tell(self) -> None:
         observer = self._ports.observer

@@ -63,7 +63,10 @@ def merge_writes(
     """What each written channel becomes. Changes nothing. Raises `InvalidUpdateError`."""
     merges = {}
     for name, writes in grouped.items():
-        merges[name] = channels[name].merge(values.get(name, MISSING), writes)
+        channel = channels[name]
+        # Without a reducer nobody looks at the old value, and so it need not be decoded.
+        old = MISSING if channel.reducer is None else values.get(name, MISSING)
+        merges[name] = channel.merge(old, writes)
     return merges
 
 
@@ -81,16 +84,18 @@ class RowMaker:
         self._sizes.whole(channel, len(payload))
         return Row(kind, seq, channel, seq, prev, writer, encoding, payload)
 
-    def channel(self, name: str, seq: int, prev: int, merge: Merge, writes: Sequence[tuple[str, Any]]) -> list[Row]:
-        """The rows of one merged channel: its value or deltas and, where these do not tell, what each node returned."""
+    def channel(self, name: str, seq: int, prev: int, merge: Merge) -> list[Row]:
+        """The rows of one merged channel: its value or deltas."""
         rows = [self._change(name, seq, prev, change) for change in merge.changes]
         deltas = [len(row.payload) for row in rows if row.kind == Kind.DELTA]
         if deltas and not self._topology.channels[name].grows and self._sizes.outgrown(name, sum(deltas)):
             # Last: readers of the value start at the snapshot; the deltas before it only tell who wrote what.
             rows.append(self.value(name, seq, prev, merge.value, kind=Kind.SNAPSHOT))
-        if not merge.tells_writes:
-            rows.extend(self.write(name, seq, writer, update) for writer, update in writes)
         return rows
+
+    def writes(self, name: str, seq: int, merge: Merge, writes: Sequence[tuple[str, Any]]) -> list[Row]:
+        """What each node returned for a merged channel, where the channel's own rows do not tell."""
+        return [] if merge.tells_writes else [self.write(name, seq, writer, update) for writer, update in writes]
 
     def write(self, channel: str, seq: int, writer: str, update: Any) -> Row:
         """What a node returned for a channel."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from .checkpoints import Checkpoints
 from .errors import InputError
 from .topology import Topology, suggestion
 
@@ -22,7 +23,7 @@ class Durability(StrEnum):
     ASYNC = "async"
     """Compute runs ahead within bounds; results and interrupts are released only once durable."""
     EXIT = "exit"
-    """One commit at the end of the run, or where it stops for an answer."""
+    """One commit at the end of the run, or where it stops for an answer or a node called `checkpoint()`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class RunOptions:
     recursion_limit: int = DEFAULT_RECURSION_LIMIT
     """Supersteps that the run may take, counted anew after each resume."""
     durability: Durability = Durability.ASYNC
+    checkpoints: Checkpoints | None = None
+    """Which steps become full checkpoints, in place of what the graph was compiled with."""
     interrupt_before: tuple[str, ...] | None = None
     """Nodes to stop before, in place of those that the graph was compiled with."""
     interrupt_after: tuple[str, ...] | None = None
@@ -48,6 +51,8 @@ class RunOptions:
             or self.recursion_limit < 1
         ):
             raise InputError(f"recursion_limit is {self.recursion_limit!r}; it must be a whole number of at least 1")
+        if self.checkpoints is not None and not isinstance(self.checkpoints, Checkpoints):
+            raise InputError(f"checkpoints is {self.checkpoints!r}; give perdure.Checkpoints(...)")
 
     def to_data(self) -> dict[str, Any]:
         """The options as plain data, without those left at their default."""
@@ -56,6 +61,8 @@ class RunOptions:
             data["recursion_limit"] = self.recursion_limit
         if self.durability is not Durability.ASYNC:
             data["durability"] = self.durability.value
+        if self.checkpoints is not None:
+            data["checkpoints"] = self.checkpoints.to_data()
         for name in ("interrupt_before", "interrupt_after"):
             nodes = getattr(self, name)
             if nodes is not None:
@@ -78,6 +85,8 @@ class RunOptions:
                 f"durability {fields['durability']!r} is unknown; choose one of "
                 f"{', '.join(mode.value for mode in Durability)}"
             ) from None
+        if isinstance(fields.get("checkpoints"), Mapping):
+            fields["checkpoints"] = Checkpoints.from_data(fields["checkpoints"])
         for name in ("interrupt_before", "interrupt_after", "tags"):
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])

@@ -9,6 +9,7 @@ from ..stores.records import Message, Status
 from .commands import Interrupt
 from .control import Next
 from .task import Done, Failed
+from .values import Values
 
 CHANGED_AFTER_END = "the state was updated after the run had ended; resume() goes on from there"
 """Why a thread whose run has ended is paused once an update gave it work again. Kept as its reason."""
@@ -18,7 +19,7 @@ CHANGED_AFTER_END = "the state was updated after the run had ended; resume() goe
 class Position:
     """A thread's state between two decisions. `plan.decide` reads it, the loop changes it."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
     """Value of each channel that has one."""
     manifest: dict[str, int] = field(default_factory=dict)
     head: int = 0
@@ -53,6 +54,8 @@ class Position:
     """The static breakpoint before or after this step was passed."""
     options: dict[str, Any] | None = None
     """The run's options, where they changed since the newest checkpoint."""
+    adopted: dict[str, Any] = field(default_factory=dict)
+    """Values that another thread keeps and may drop: the next checkpoint writes them anew."""
 
     mail: list[Message] = field(default_factory=list)
     """Messages read and not applied, in order."""

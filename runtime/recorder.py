@@ -7,39 +7,56 @@ from typing import Any
 
 from ..stores.codec import Codec
 from ..stores.records import Message, RunUpdate, Status
-from ..stores.segments import Kind
+from ..stores.segments import Kind, Row
+from .checkpoints import EVERY_STEP, ON_REQUEST
 from .clock import Clock
 from .control import FORMAT, RUN_CHANNEL, Control
 from .draft import Draft
+from .kept import KeptRows
 from .merge import ChannelSizes, RowMaker, Write, gather, merge_writes
+from .options import Durability, RunOptions
 from .plan import Successors
 from .position import Position
 from .restore import encode_interrupts, encode_result
 from .topology import Topology
-
-_VALUES = frozenset({Kind.VALUE, Kind.DELTA, Kind.SNAPSHOT})
 
 
 class Recorder:
     """Builds the commits of one owned thread. Holds at most one open draft; a sealed one is handed to `submit`."""
 
     def __init__(
-        self, topology: Topology, codec: Codec, sizes: ChannelSizes, at: Position, seq: int, clock: Clock
+        self,
+        topology: Topology,
+        codec: Codec,
+        sizes: ChannelSizes,
+        at: Position,
+        seq: int,
+        clock: Clock,
+        kept: KeptRows | None = None,
     ) -> None:
         self.at = at
         self.sealed = seq
         """Number of the last draft handed over."""
-        self.thin = False
-        """Fold the steps of a run into one commit, instead of one commit a step."""
+        self._policy = EVERY_STEP
+        self._full_at = 0.0
+        """When the last full checkpoint was handed over, on the monotonic clock."""
         self._topology = topology
         self._maker = RowMaker(topology, codec, sizes)
         self._clock = clock
+        self._kept = kept
         self._draft: Draft | None = None
         self._submit: Callable[[Draft], None] = _no_writer
 
     def attach(self, submit: Callable[[Draft], None]) -> None:
         """Hand sealed drafts to `submit`."""
         self._submit = submit
+
+    def pace(self, options: RunOptions) -> None:
+        """From now on make full checkpoints as a run's options say, or else its graph; other steps are folded into the
+        next that is one."""
+        thinned = options.checkpoints or self._topology.checkpoints
+        self._policy = ON_REQUEST if options.durability is Durability.EXIT else thinned
+        self._full_at = self._now()
 
     def open(self) -> Draft:
         """The draft that takes what changes now."""
@@ -54,7 +71,17 @@ class Recorder:
             return
         self._draft = None
         self.sealed = draft.seq
+        if draft.checkpoint:
+            self._full_at = self._now()
+        if self._kept is not None:
+            self._kept.add(draft)
         self._submit(draft)
+
+    def hand_over(self) -> None:
+        """`seal`, unless the open draft is a step that is no full checkpoint."""
+        draft = self._draft
+        if draft is not None and not (draft.checkpoint and draft.folds):
+            self.seal()
 
     def take_back(self, draft: Draft) -> None:
         """Open a draft again that was to give the thread up and was not written, because mail came first."""
@@ -91,11 +118,13 @@ class Recorder:
         *,
         carry: bool = False,
         options: dict[str, Any] | None = None,
+        full: bool = False,
     ) -> Draft:
         """Merge `writes` into the channels and make the result the newest checkpoint.
 
         `carry` keeps what is known of the tasks in progress (an update between two steps leaves them as they are);
-        otherwise it belongs to the step that ended. `options` starts a run with these options.
+        otherwise it belongs to the step that ended. `options` starts a run with these options. `full` makes it a full
+        checkpoint whatever the policy says.
         Raises `InvalidUpdateError`, `UnencodableState`; then nothing has changed.
         """
         at = self.at
@@ -104,27 +133,34 @@ class Recorder:
         merges = merge_writes(self._topology.channels, at.values, grouped)
         # Only steps of one run are folded: the end of a run, an update or a fork is a checkpoint that somebody may
         # name.
-        folding = self._draft is not None and self._draft.folds and self.thin and source == "loop"
+        folding = self._draft is not None and self._draft.folds and source == "loop"
         if self._draft is not None and self._draft.checkpoint and not folding:
             self.seal()
         draft = self.open()
         seq = draft.seq
-        rows = []
-        for name, merge in merges.items():
-            rows.extend(self._maker.channel(name, seq, self._prev(name, seq), merge, grouped[name]))
+        values = {name: self._maker.channel(name, seq, self._prev(name, seq), merge) for name, merge in merges.items()}
+        rows = [row for name, merge in merges.items() for row in self._maker.writes(name, seq, merge, grouped[name])]
         if options is not None:
-            rows.append(self._maker.value(RUN_CHANNEL, seq, self._prev(RUN_CHANNEL, seq), options))
+            values[RUN_CHANNEL] = [self._maker.value(RUN_CHANNEL, seq, self._prev(RUN_CHANNEL, seq), options)]
         for path, arg in after.sends.items():
             rows.append(self._maker.task(Kind.SEND, seq, seq, path, arg))
+        for name, value in at.adopted.items():
+            changes = values.setdefault(name, [])
+            if not changes or changes[-1].kind == Kind.DELTA:
+                whole = merges[name].value if name in merges else value
+                changes.append(self._maker.value(name, seq, 0, whole, kind=Kind.SNAPSHOT))
 
         # From here on nothing can fail.
         if folding:
-            self._fold(draft, {row.channel for row in rows if row.kind in (Kind.VALUE, Kind.SNAPSHOT)})
+            # What was said of the checkpoint whose number this one takes over, and of its tasks.
+            draft.rows = [row for row in draft.rows if row.version != seq]
         else:
             draft.parent = at.head
         for name, merge in merges.items():
             at.values[name] = merge.value
             at.manifest[name] = seq
+        at.manifest.update(dict.fromkeys(at.adopted, seq))
+        at.adopted = {}
         if options is not None:
             at.manifest[RUN_CHANNEL] = seq
             at.options = None
@@ -141,8 +177,11 @@ class Recorder:
             draft.rows = [row for row in draft.rows if row.kind != Kind.RESULT]
         draft.rows.append(self._maker.control(seq, self._control(source, draft.parent)))
         draft.rows.extend(rows)
+        for name, changes in values.items():
+            self._put(draft, name, changes)
         draft.checkpoint = draft.progress = True
-        draft.folds = source in ("input", "loop")
+        draft.steps += source == "loop"
+        draft.folds = source in ("input", "loop") and not (full or self._full(draft.steps))
         if carry:
             self._carry()
         return draft
@@ -152,15 +191,20 @@ class Recorder:
         version = self.at.manifest.get(channel, 0)
         if version != seq or self._draft is None:
             return version
-        return next(row.prev for row in self._draft.rows if row.channel == channel and row.version == seq)
+        return self._draft.values[channel][0].prev
 
-    def _fold(self, draft: Draft, replaced: set[str]) -> None:
-        """Drop what the draft says of the checkpoint whose number the next one takes over, and of its tasks."""
-        draft.rows = [
-            row
-            for row in draft.rows
-            if row.version != draft.seq or (row.kind in _VALUES and row.channel not in replaced)
-        ]
+    def _put(self, draft: Draft, channel: str, changes: list[Row]) -> None:
+        """Add a channel's changes to those of the steps folded into the draft; a whole value takes their place."""
+        if channel in draft.values and all(row.kind == Kind.DELTA for row in changes):
+            draft.values[channel] += changes
+        else:
+            draft.values[channel] = changes
+
+    def _full(self, steps: int) -> bool:
+        return self._policy.full(steps, self._now() - self._full_at)
+
+    def _now(self) -> float:
+        return self._clock.monotonic() if self._policy.interval is not None else 0.0
 
     def _control(self, source: str, parent: int) -> Control:
         at = self.at

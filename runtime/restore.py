@@ -8,16 +8,18 @@ from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.deltas import apply_deltas, decode_delta
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind, Row
+from .cache import ReadCache
 from .commands import Interrupt, Send
 from .control import RUN_CHANNEL, Control, decode_control
+from .kept import KeptRows
 from .merge import ChannelSizes
 from .position import CHANGED_AFTER_END, Position
 from .task import Done
+from .values import LazyValues, Values, values_of
 
 
 @dataclass(slots=True)
@@ -28,30 +30,44 @@ class Restored:
     options: dict[str, Any]
     """Options of the run in progress, as its input message gave them."""
     sizes: ChannelSizes = field(default_factory=ChannelSizes)
+    kept: KeptRows | None = None
+    """The rows that the position was made of, where they are to be remembered."""
+    segments: int = 0
+    """How many segments had to be read for its values."""
 
 
-def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec) -> Restored:
-    """The position of a claimed thread, from its newest checkpoint and what was committed since.
+def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec, cache: ReadCache | None = None) -> Restored:
+    """The position of a claimed thread, from its newest checkpoint and what was committed since. With a `cache` only
+    what that does not have is read.
 
-    Raises `Corrupt`, `NewerFormat`, `DisallowedType` naming the record, `StoreUnavailable`.
+    Raises `Corrupt`, `NewerFormat`, `DisallowedType` naming the record, `StoreUnavailable`. A channel's value may still
+    raise the first or the third when it is looked at.
     """
-    reader = HistoryReader(store, record.thread_id)
+    reader = HistoryReader(store, record.thread_id, record=record, cache=cache)
+    kept = KeptRows(cache.of(record), cache.options.max_bytes) if cache is not None else None
     sizes = ChannelSizes()
     position = Position()
     options: dict[str, Any] = {}
     if record.head:
         control = load_head(reader, record)
-        values = load_values(reader, control.manifest, codec, sizes)
+        rows = reader.channels(control.manifest, at=record.head)
+        for channel, (first, *deltas) in rows.items():
+            sizes.start(channel, len(first.payload), sum(len(row.payload) for row in deltas))
+        if kept is not None:
+            kept.start(rows)
+        values = values_of(rows, codec, record.thread_id)
         options = values.pop(RUN_CHANNEL, {})
         position = position_at(record.head, control, values)
+        if any(task.send for task in position.next):
+            position.sends = load_sends(reader.told(record.head), codec)
         add_pending(position, reader, record.head, codec)
         options = options if position.options is None else position.options
     _add_run(position, record, store.runs(record.thread_id))
     position.mail = list(store.messages(record.thread_id))
-    return Restored(position, options, sizes)
+    return Restored(position, options, sizes, kept, reader.segments)
 
 
-def position_at(seq: int, control: Control, values: dict[str, Any]) -> Position:
+def position_at(seq: int, control: Control, values: Values) -> Position:
     """The position right after checkpoint `seq`."""
     return Position(
         values=values,
@@ -67,7 +83,7 @@ def position_at(seq: int, control: Control, values: dict[str, Any]) -> Position:
 
 
 def load_control(reader: HistoryReader, seq: int) -> Control:
-    """A checkpoint's control record."""
+    """A checkpoint's control record. Raises `UnknownCheckpoint`."""
     thread_id, row = reader.checkpoint(seq)
     return decode_control(row.payload, f"checkpoint {seq} of thread {thread_id!r}")
 
@@ -84,22 +100,18 @@ def load_head(reader: HistoryReader, record: ThreadRecord) -> Control:
 
 
 def load_values(
-    reader: HistoryReader, manifest: Mapping[str, int], codec: Codec, sizes: ChannelSizes | None = None
-) -> dict[str, Any]:
-    """The channels' values at the versions that a manifest names."""
-    values = {}
-    for channel, rows in reader.channels(manifest).items():
-        first, *deltas = rows
-        if sizes is not None:
-            sizes.start(channel, len(first.payload), sum(len(row.payload) for row in deltas))
-        if first.kind == Kind.DELTA:
-            deltas, base = rows, None
-        else:
-            base = codec.decode(first.encoding, first.payload)
-        values[channel] = (
-            apply_deltas(base, [decode_delta(codec, row.encoding, row.payload) for row in deltas]) if deltas else base
-        )
-    return values
+    reader: HistoryReader,
+    manifest: Mapping[str, int],
+    codec: Codec,
+    *,
+    at: int | None = None,
+) -> LazyValues:
+    """The channels' values at the versions that a manifest names, which is that of checkpoint `at`. They are read now
+    and decoded when they are looked at, which may raise `Corrupt`, `DisallowedType`.
+
+    Raises `UnknownCheckpoint` where retention drops it at this moment.
+    """
+    return values_of(reader.channels(manifest, at=at), codec, reader.thread_id)
 
 
 def load_sends(rows: Iterable[Row], codec: Codec) -> dict[str, Any]:
@@ -108,8 +120,7 @@ def load_sends(rows: Iterable[Row], codec: Codec) -> dict[str, Any]:
 
 
 def add_pending(position: Position, reader: HistoryReader, head: int, codec: Codec) -> None:
-    if any(task.send for task in position.next):
-        position.sends = load_sends(reader.rows_of(head), codec)
+    """Add what is known of the tasks after the newest checkpoint."""
     for row in reader.pending(head):
         path = row.channel
         if row.kind == Kind.RESULT:
@@ -149,14 +160,14 @@ def _add_run(position: Position, record: ThreadRecord, runs: tuple[RunRecord, ..
 def encode_result(done: Done) -> list[Any]:
     """A task's result as plain data."""
     targets = [[item.node, item.arg] if isinstance(item, Send) else item for item in done.goto]
-    return [[list(pair) for pair in done.writes], targets]
+    return [[list(pair) for pair in done.writes], targets, *([True] if done.checkpoint else [])]
 
 
 def decode_result(path: str, data: Any) -> Done:
     """The result that `encode_result` described."""
-    writes, targets = data
+    writes, targets, *checkpoint = data
     goto = tuple(Send(item[0], item[1]) if isinstance(item, list) else item for item in targets)
-    return Done(path, tuple((channel, update) for channel, update in writes), goto)
+    return Done(path, tuple((channel, update) for channel, update in writes), goto, checkpoint=bool(checkpoint))
 
 
 def encode_interrupts(interrupts: tuple[Interrupt, ...]) -> list[Any]:

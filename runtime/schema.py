@@ -11,6 +11,7 @@ from .commands import START, Command, Send
 from .errors import GraphValidationError, InputError, InvalidUpdateError, StateValidationError, node_of
 from .reducers import channel_of
 from .shapes import Kind, Shape, read_instance, shape_of
+from .values import LazyValues
 
 
 class Schema:
@@ -74,6 +75,11 @@ class Schema:
     def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """As `select`, with whatever else is in `values` (keys that only some node's own schema has)."""
         return {**self.select(values), **values}
+
+    def started(self, values: LazyValues) -> LazyValues:
+        """As `complete`, without looking at the values."""
+        found = {name: None if name in values else channel.initial() for name, channel in self.fields.items()}
+        return values.completed({name: value for name, value in found.items() if value is not MISSING})
 
     def view(self, values: Mapping[str, Any]) -> Any:
         """What a node is handed: a dict of the keys that have a value, or an instance of the dataclass or model.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +12,15 @@ from ..stores.codec import Codec
 from ..stores.errors import UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import RunRecord, ThreadRecord
+from ..stores.segments import Row
+from .cache import ReadCache
 from .commands import Interrupt
 from .control import RUN_CHANNEL, Control, Next, decode_control
 from .errors import CheckpointNotFound
 from .position import Position
 from .restore import add_pending, load_control, load_head, load_values, position_at
+from .schema import Schema
+from .values import LazyValues, values_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class TaskSnapshot:
 class StateSnapshot:
     """A thread's state at one checkpoint. Fields as in LangGraph."""
 
-    values: dict[str, Any]
+    values: Mapping[str, Any]
+    """Equal to a dict of the state; each value is decoded when it is first looked at, and one of the past only then
+    read. So looking at it may raise `StoreError`, or `CheckpointNotFound` once retention has dropped the checkpoint.
+    `dict(values)` takes all of it."""
     next: tuple[str, ...]
     """Nodes to run next, one entry per task; empty at the end of a run. At the newest checkpoint without the tasks that
     have finished; at an older one all that it left to be run, as a fork from there would."""
@@ -78,26 +85,40 @@ def config_of(thread_id: str, seq: int) -> dict[str, Any]:
 
 
 class SnapshotReader:
-    """Reads the states of one thread. `codec` decides which classes come back as themselves; `complete` adds the keys
-    that start with a value and were never written."""
+    """Reads the states of one thread. `codec` decides which classes come back as themselves; with the `schema` of its
+    graph's state they also show the keys that start with a value and were never written."""
 
     def __init__(
         self,
         store: CheckpointStore,
         record: ThreadRecord,
         codec: Codec,
-        complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+        schema: Schema | None = None,
+        cache: ReadCache | None = None,
     ) -> None:
+        self._store = store
         self._record = record
-        self._reader = HistoryReader(store, record.thread_id)
+        self._reader = HistoryReader(store, record.thread_id, record=record, cache=cache)
+        self._cache = cache
         self._codec = codec
-        self._complete = complete
+        self._schema = schema
+        self._options: dict[int, dict[str, Any]] = {}
+        """Of each run seen so far, by their version."""
         self._runs: Mapping[int, RunRecord] = {run.run: run for run in store.runs(record.thread_id)}
 
     def head(self) -> StateSnapshot:
         """The newest state; an empty one before the first checkpoint."""
-        if self._record.head:
-            return self._snapshot(self._record.thread_id, self._record.head, load_head(self._reader, self._record))
+        while self._record.head:
+            record = self._record
+            try:
+                return self._read(record.head, load_control(self._reader, record.head))
+            except UnknownCheckpoint:
+                # A thread that went on may have dropped what was its newest checkpoint a moment ago.
+                self._record = fresh = self._store.thread(record.thread_id)
+                self._reader = HistoryReader(self._store, fresh.thread_id, record=fresh, cache=self._cache)
+                if self._record.head == record.head:
+                    load_head(self._reader, record)
+                    raise
         config = {"configurable": {"thread_id": self._record.thread_id, "checkpoint_ns": ""}}
         created = _iso(self._record.created_at)
         return StateSnapshot({}, (), config, dict(self._record.metadata), created, None, (), ())
@@ -105,10 +126,9 @@ class SnapshotReader:
     def at(self, seq: int) -> StateSnapshot:
         """The state at one checkpoint. Raises `CheckpointNotFound`."""
         try:
-            control = load_control(self._reader, seq)
+            return self._read(seq, load_control(self._reader, seq))
         except UnknownCheckpoint:
             raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
-        return self._snapshot(self._record.thread_id, seq, control)
 
     def history(
         self, *, where: Mapping[str, Any] | None = None, before: int | None = None, limit: int | None = None
@@ -120,15 +140,44 @@ class SnapshotReader:
             if limit is not None and found >= limit:
                 return
             control = decode_control(row.payload, f"checkpoint {row.checkpoint} of thread {thread_id!r}")
-            snapshot = self._snapshot(thread_id, row.checkpoint, control)
+            try:
+                snapshot = self._unread(thread_id, row.checkpoint, control)
+            except UnknownCheckpoint:
+                continue  # retention drops it at this moment
             if where and any(snapshot.metadata.get(key) != value for key, value in where.items()):
                 continue
             found += 1
             yield snapshot
 
-    def _snapshot(self, thread_id: str, seq: int, control: Control) -> StateSnapshot:
-        values = load_values(self._reader, control.manifest, self._codec)
-        options = values.pop(RUN_CHANNEL, {})
+    def _read(self, seq: int, control: Control) -> StateSnapshot:
+        """With values that are read now: whoever asked for one state may close the store before looking at it."""
+        values = load_values(self._reader, control.manifest, self._codec, at=seq)
+        return self._snapshot(self._record.thread_id, seq, control, values, values.pop(RUN_CHANNEL, {}))
+
+    def _unread(self, thread_id: str, seq: int, control: Control) -> StateSnapshot:
+        """With values that are read when they are looked at: of a long history most never are."""
+
+        def read(versions: Mapping[str, int]) -> Mapping[str, Sequence[Row]]:
+            try:
+                return self._reader.channels(versions, at=seq)
+            except UnknownCheckpoint:
+                raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
+
+        versions = dict(control.manifest)
+        options = self._run_options(versions.pop(RUN_CHANNEL, 0), seq)
+        values = values_at(versions, read, self._codec, self._record.thread_id)
+        return self._snapshot(thread_id, seq, control, values, options)
+
+    def _run_options(self, version: int, seq: int) -> dict[str, Any]:
+        """The options that a run had at checkpoint `seq`: the same row for all its steps."""
+        if version and version not in self._options:
+            found = load_values(self._reader, {RUN_CHANNEL: version}, self._codec, at=seq)
+            self._options[version] = found[RUN_CHANNEL]
+        return self._options.get(version, {})
+
+    def _snapshot(
+        self, thread_id: str, seq: int, control: Control, values: LazyValues, options: dict[str, Any]
+    ) -> StateSnapshot:
         position = position_at(seq, control, values)
         if control.next:
             add_pending(position, self._reader, seq, self._codec)
@@ -136,14 +185,14 @@ class SnapshotReader:
         parent = config_of(thread_id, control.parent) if control.parent else None
         past = seq != self._record.head
         return StateSnapshot(
-            values=self._complete(values),
+            values=values if self._schema is None else self._schema.started(values),
             next=tuple(task.node for task in control.next if past or task.path not in position.results),
             config=config_of(self._record.thread_id, seq),
             metadata={
                 **self._record.metadata,
                 **(self._runs[control.run].metadata if control.run in self._runs else {}),
                 **options.get("metadata", {}),
-                "tags": options.get("tags", list(self._record.tags)),
+                "tags": list(options.get("tags", self._record.tags)),
                 "source": control.source,
                 "step": control.step,
                 "run": control.run,

@@ -33,6 +33,8 @@ class Done:
     goto: tuple[str | Send, ...] = ()
     """Where its commands and conditional edges lead, besides its plain edges."""
     seconds: float = 0.0
+    checkpoint: bool = False
+    """The node asked for a full checkpoint at the end of the step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
+from ..stores.records import Retention
 from .callables import UserCallable
 from .channels import Channel
+from .checkpoints import EVERY_STEP, Checkpoints
 from .commands import END, START, Send
 from .errors import RoutingError
 from .messages import RemoveMessage
@@ -109,6 +111,10 @@ class Topology:
     """Conditional edges by source, START included."""
     interrupt_before: frozenset[str] = frozenset()
     interrupt_after: frozenset[str] = frozenset()
+    checkpoints: Checkpoints = EVERY_STEP
+    """Which steps of a run become full checkpoints, unless the run says otherwise."""
+    retention: Retention | None = None
+    """What of a thread's past is kept, where the thread is not given its own; None for the store's."""
     allow: tuple[type, ...] = ()
     """Classes that stored values may have, besides those that the schemas name."""
     version: str = ""
@@ -126,6 +132,13 @@ class Topology:
     def channels(self) -> dict[str, Channel]:
         """Every channel of the graph, by key."""
         return self.state.channels
+
+    def read_by(self, node: str) -> tuple[Schema, ...]:
+        """What a node and its conditional edges are handed."""
+        return (
+            self.nodes[node].input or self.state,
+            *(branch.input or self.state for branch in self.branches.get(node, ())),
+        )
 
     @cached_property
     def types(self) -> frozenset[type]:

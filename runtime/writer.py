@@ -14,6 +14,9 @@ from ..stores.records import Commit, Committed
 from .clock import Clock
 from .draft import Draft, merge_drafts
 
+UPKEEP_EVERY = 1024
+"""Segments of a thread after which the background writer, if there is one, is woken to look after them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Durable:
@@ -54,6 +57,8 @@ class Lane:
         self.flight: tuple[Commit, list[Draft]] | None = None
         """Sent, perhaps written, not answered: it is sent again unchanged until an answer comes."""
         self.dead = False
+        self.segments = 0
+        """Segments written by this owner."""
         self._writer = writer
         self._notify = notify
         # Each counter has one thread that writes it: the owner's loop the first pair, whoever flushes the second.
@@ -94,6 +99,9 @@ class Lane:
         _, drafts = self.flight
         self.flight = None
         if isinstance(result, Committed):
+            self.segments += 1
+            if self.segments % UPKEEP_EVERY == 0:
+                self._writer.nudge()
             self._count(drafts)
             self._notify(Durable(drafts[-1].seq, result.inbox))
         elif isinstance(result, InboxChanged):

@@ -25,7 +25,7 @@ from .arguments import (
     check_thread,
 )
 from .base import CheckpointStore, CommitResult
-from .errors import Corrupt, NewerFormat, StoreMisuse
+from .errors import Corrupt, MissingKey, NewerFormat, StoreMisuse
 from .records import (
     Amendment,
     Commit,
@@ -41,7 +41,7 @@ from .records import (
     ThreadRecord,
 )
 from .segments import Row, decode_segment, encode_segment
-from .vault import PlainVault, Vault
+from .vault import PlainVault, Vault, sealing_key
 
 
 class Encoded(NamedTuple):
@@ -252,6 +252,15 @@ class BackedStore(CheckpointStore):
         check_json(f"setting {name!r}", value)
         self._put_setting(name, value)
 
+    def key_ids(self, thread_id: str) -> frozenset[str]:
+        """Ids of the keys that a thread's payloads are encrypted with, "" among them if some are not encrypted: what is
+        left to be written anew before a key can be given up. Reads all of the thread, decrypts nothing."""
+        check_id("thread id", thread_id)
+        kept = [stored.data for stored in self._segments(thread_id, 1, None, None)]
+        kept += [message.payload for message in self._messages(thread_id, False)]
+        kept += [run.error for run in self._runs(thread_id) if run.error]
+        return frozenset(sealing_key(data) or "" for data in kept)
+
     # -- encoding --------------------------------------------------------------------------------------------------
 
     def _encoded(self, commit: Commit) -> Encoded:
@@ -266,22 +275,20 @@ class BackedStore(CheckpointStore):
         return StoredSegment(segment.first, segment.last, segment.epoch, segment.commit_id, data)
 
     def _sealed_segment(self, thread_id: str, first: int, last: int, commit_id: str, rows: Sequence[Row]) -> bytes:
-        if not rows:
-            return b""
-        return self.vault.seal(_segment_place(thread_id, first, last, commit_id), encode_segment(thread_id, rows))
+        # Sealed also where there are no rows: an encrypted store notices a segment that somebody has emptied.
+        data = encode_segment(thread_id, rows) if rows else b""
+        return self.vault.seal(_segment_place(thread_id, first, last, commit_id), data)
 
     def _decoded(self, thread_id: str, stored: StoredSegment) -> Segment:
-        rows: tuple[Row, ...] = ()
-        if stored.data:
-            commits = f"commits {stored.first}..{stored.last} (commit id {stored.commit_id})"
-            place = f"thread {thread_id!r}, {commits} in {self.where}"
-            try:
-                segment_place = _segment_place(thread_id, stored.first, stored.last, stored.commit_id)
-                written_for, rows = decode_segment(self.vault.open(segment_place, stored.data))
-            except (Corrupt, NewerFormat) as error:
-                raise type(error)(f"{place}: {error}") from error
+        first, last, _, commit_id, kept = stored
+        try:
+            data = self.vault.open(_segment_place(thread_id, first, last, commit_id), kept)
+            written_for, rows = decode_segment(data) if data else (thread_id, ())
             if written_for != thread_id:
-                raise Corrupt(f"{place}: the segment kept there belongs to thread {written_for!r}; restore a backup")
+                raise Corrupt(f"the segment kept there belongs to thread {written_for!r}; restore a backup")
+        except (Corrupt, NewerFormat, MissingKey) as error:
+            place = f"thread {thread_id!r}, commits {first}..{last} (commit id {commit_id}) in {self.where}"
+            raise type(error)(f"{place}: {error}") from error
         return Segment(
             thread_id=thread_id,
             first=stored.first,
@@ -307,7 +314,7 @@ class BackedStore(CheckpointStore):
     def _open(self, place: tuple[str, ...], kept: bytes) -> bytes:
         try:
             return bytes(self.vault.open(place, kept))
-        except (Corrupt, NewerFormat) as error:
+        except (Corrupt, NewerFormat, MissingKey) as error:
             raise type(error)(f"{self.where}: {error}") from error
 
 

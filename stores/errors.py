@@ -39,6 +39,10 @@ class StoreMissing(StoreMisuse):
     """There is no store where the URL says, and it was opened only to be read."""
 
 
+class MissingKey(StoreMisuse):
+    """A record is encrypted with a key that was not given."""
+
+
 class UnknownThread(StoreError):
     """No thread has this id."""
 

@@ -249,18 +249,20 @@ class _MemoryTransaction(Transaction):
         self._removed.append(thread_id)
 
     def look(self, commits: Sequence[Commit]) -> Mapping[str, Found]:
-        gathered = {encoded.commit.thread_id: (encoded.commit, row) for encoded, row in self._commits}
+        gathered = {encoded.commit.thread_id: row for encoded, row in self._commits}
+        ids = {
+            (encoded.commit.thread_id, encoded.commit.first): encoded.commit.commit_id for encoded, _ in self._commits
+        }
         found: dict[str, Found] = {}
         for commit in commits:
             kept = self._threads.get(commit.thread_id)
             if kept is None:
                 continue
-            before, row = gathered.get(commit.thread_id, (None, kept.row))
+            row = gathered.get(commit.thread_id, kept.row)
             at = bisect_left(kept.segments, commit.first, key=lambda segment: segment.first)
             same = at < len(kept.segments) and kept.segments[at].first == commit.first
             commit_id = kept.segments[at].commit_id if same else ""
-            if before is not None and before.first == commit.first:
-                commit_id = before.commit_id
+            commit_id = ids.get((commit.thread_id, commit.first), commit_id)
             found[commit.thread_id] = Found(row.epoch, row.token, row.seq, row.inbox, commit_id)
         return found
 

@@ -239,7 +239,7 @@ def _decode_batch(raw: memoryview) -> tuple[str, tuple[Row, ...]]:
     longs, spans = struct.Struct(f"<{count}q"), _Spans(count)
     if len(buffers[16]) != count or len(buffers[21]) != count:
         raise ValueError("a column does not have as many rows as the others")
-    payload = buffers[24]
+    payload = bytes(buffers[24])
     rows = zip(
         buffers[16],
         longs.unpack(buffers[7]),
@@ -248,7 +248,7 @@ def _decode_batch(raw: memoryview) -> tuple[str, tuple[Row, ...]]:
         longs.unpack(buffers[14]),
         spans.strings(buffers[18], buffers[19]),
         buffers[21],
-        [bytes(payload[start:end]) for start, end in spans.of(buffers[23], payload)],
+        [payload[start:end] for start, end in spans.of(buffers[23], payload)],
         spans.strings(buffers[4], buffers[5]),
         strict=True,
     )
@@ -264,19 +264,21 @@ class _Spans:
         self.count = count
         self._ends = struct.Struct(f"<{count + 1}i")
 
-    def of(self, offsets: memoryview, data: memoryview) -> list[tuple[int, int]]:
+    def of(self, offsets: memoryview, data: memoryview | bytes) -> list[tuple[int, int]]:
         """Where in its data each row starts and ends. Raises `ValueError`."""
         ends = self._ends.unpack(offsets)
-        spans = list(pairwise(ends))
-        if ends[0] != 0 or ends[-1] != len(data) or any(start > end for start, end in spans):
+        if ends[0] != 0 or ends[-1] != len(data) or ends != tuple(sorted(ends)):
             raise ValueError("a column's rows do not cover its data")
-        return spans
+        return list(pairwise(ends))
 
     def strings(self, offsets: memoryview, data: memoryview) -> list[str]:
         """The texts. Raises `ValueError`."""
         if len(data) == 0:
             self.of(offsets, data)
             return [""] * self.count
+        text = str(data, "utf-8")
+        if len(text) == len(data):  # ASCII: what is true of its bytes is true of its characters
+            return [text[start:end] for start, end in self.of(offsets, data)]
         return [str(data[start:end], "utf-8") for start, end in self.of(offsets, data)]
 
 

@@ -10,7 +10,7 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 
-from .errors import Corrupt, NewerFormat
+from .errors import Corrupt, MissingKey, NewerFormat
 
 Place = tuple[str, ...]
 """What kind of record it is, then what names it: ("message", thread id, message id)."""
@@ -27,7 +27,7 @@ class Vault(ABC):
 
     @abstractmethod
     def open(self, place: Place, kept: bytes | memoryview) -> bytes | memoryview:
-        """What was sealed for `place`. Raises `Corrupt`, `NewerFormat`."""
+        """What was sealed for `place`. Raises `Corrupt`, `NewerFormat`, `MissingKey`."""
 
 
 class PlainVault(Vault):
@@ -46,7 +46,7 @@ class PlainVault(Vault):
             return b""
         magic = bytes(kept[:4])
         if magic == ENCRYPTED_MAGIC:
-            raise Corrupt(f"{describe(place)} is encrypted; open the store with its keys")
+            raise MissingKey(f"{describe(place)} is encrypted; open the store with its keys")
         if place[0] == "segment":
             return kept
         if magic != _MAGIC or len(kept) < _HEAD.size:
@@ -68,12 +68,25 @@ def describe(place: Place) -> str:
     return f"{kind} {' / '.join(repr(name) for name in names)}"
 
 
+def sealing_key(kept: bytes | memoryview) -> str | None:
+    """Id of the key that a payload was encrypted with, as its header says; None where it is not encrypted.
+
+    For finding out which keys are in use: nothing is decrypted, so nothing vouches for it.
+    """
+    if bytes(kept[:4]) != ENCRYPTED_MAGIC or len(kept) < _KEY_ID:
+        return None
+    # Written as ASCII; whatever else stands there is shown escaped.
+    return bytes(kept[_KEY_ID : _KEY_ID + kept[_KEY_ID - 1]]).decode("ascii", "backslashreplace")
+
+
 def bound(place: Place) -> bytes:
     """The place as bytes that no other place has (lengths before texts)."""
     return b"".join(struct.pack("<I", len(text)) + text for text in (part.encode() for part in place))
 
 
 ENCRYPTED_MAGIC = b"PRDE"
+_KEY_ID = 6
+"""Where the id of its key begins in an encrypted payload; the byte before it is the id's length."""
 _MAGIC = b"PRDP"
 _VERSION = 1
 _HEAD = struct.Struct("<4sBI")

@@ -8,9 +8,11 @@ from pathlib import Path
 import perdure
 
 EXPORTS = [
+    "CacheOptions",
     "Cancelled",
     "CheckpointNotFound",
     "CheckpointStore",
+    "Checkpoints",
     "Client",
     "ClientError",
     "Command",
@@ -35,6 +37,7 @@ EXPORTS = [
     "Paused",
     "PerdureError",
     "Refused",
+    "Retention",
     "RetryPolicy",
     "RoutingError",
     "START",
@@ -60,6 +63,7 @@ EXPORTS = [
     "UnknownThread",
     "VersionMismatch",
     "add_messages",
+    "checkpoint",
     "connect",
     "interrupt",
     "open_store",

@@ -21,7 +21,7 @@ FLOORS = {"stores": 1, "runtime": 2, "actors": 3, "cluster": 4}
 BESIDE = ("examples", "saver", "testing")
 """Folders that use the floors, and that no floor uses."""
 
-STORES_FOR_RUNTIME = {"base", "records", "segments", "deltas", "codec", "history", "errors", "processes"}
+STORES_FOR_RUNTIME = {"base", "records", "segments", "deltas", "codec", "history", "errors", "processes", "tidying"}
 
 DRIVERS = {
     "ray": ("actors/*", "cluster/*"),
@@ -31,7 +31,11 @@ DRIVERS = {
     "redis": ("stores/redis*.py",),
 }
 
-INSIDE_FUNCTIONS: dict[tuple[str, str], str] = {}
+INSIDE_FUNCTIONS: dict[tuple[str, str], str] = {
+    ("stores/urls.py", "perdure.stores.postgres"): "needs a driver that is installed only where it is used",
+    ("stores/urls.py", "perdure.stores.redis"): "needs a driver that is installed only where it is used",
+    ("stores/urls.py", "perdure.stores.encryption"): "needs a library that is installed only where it is used",
+}
 """(file, imported module) of each import that has to wait until a function is called, with the reason."""
 
 

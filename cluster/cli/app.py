@@ -13,8 +13,11 @@ from typer.core import TyperGroup
 from .call import Answer, Call, command
 from .driving import attach, cancel, fork, pause, resume, retry, run, update
 from .exits import MEANINGS, Exit
+from .exporting import export
 from .heads import down, up, version
 from .looking import history, ls, show
+from .moving import backup, copy, restore
+from .storing import migrate, names, prune, stats, verify
 
 _EPILOG = "\n\n".join(
     (
@@ -83,9 +86,16 @@ def _main(
 
 
 _THREADS: tuple[Callable[..., Answer], ...] = (
-    run, attach, ls, show, history, resume, retry, cancel, pause, fork, update, up
+    run, attach, ls, show, history, resume, retry, cancel, pause, fork, update, export, up
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))
 for _function in (down, version):
     app.command(epilog=_SEE)(command(_function, anywhere=True))
+
+_store = typer.Typer(help="Look after a store: sizes, retention, checks, copies, backups.", no_args_is_help=True)
+for _function in (stats, prune, verify, backup, names, migrate):
+    _store.command(epilog=_SEE)(command(_function))
+for _function in (copy, restore):
+    _store.command(epilog=_SEE)(command(_function, anywhere=True))
+app.add_typer(_store, name="store")

@@ -18,9 +18,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ...actors.store_actor import MEMORY_URL
+from ...stores.addresses import redacted
+from ...stores.base import CheckpointStore
+from ...stores.config import StoreConfig
+from ...stores.keys import KEYS_VARIABLE, KeySource
 from ...stores.records import SERVICE
-from ...stores.urls import open_store
 from ..client import Client
 from ..connect import DEFAULT_STORE, connect
 from ..endpoint import HeadError, HeadOptions
@@ -55,9 +57,20 @@ class Call:
     """One use of the command line: what was given for all commands alike."""
 
     store: str = DEFAULT_STORE
+    keys_file: str | None = None
     address: str | None = None
     json: bool = False
     debug: bool = False
+
+    @property
+    def config(self) -> StoreConfig:
+        """How the store is opened; its keys come from --keys-file, else from the environment. Raises `StoreMisuse`."""
+        source = None
+        if self.keys_file:
+            source = KeySource(path=os.path.abspath(self.keys_file))
+        elif os.environ.get(KEYS_VARIABLE):
+            source = KeySource(variable=KEYS_VARIABLE)
+        return StoreConfig(url=self.store, keys=source)
 
     @property
     def terminal(self) -> Console | None:
@@ -76,21 +89,27 @@ class Call:
 
         Raises `StoreMissing` where there is no store: reading creates none.
         """
-        if self.store != MEMORY_URL:
-            with open_store(self.store, create=False) as store:
-                yield Reader(store)
+        with self.opened() as store:
+            yield Reader(store)
+
+    @contextmanager
+    def opened(self) -> Iterator[CheckpointStore]:
+        """The store itself, for those that look after it. As `reading`."""
+        if not self.config.in_memory:
+            with self.config.open(create=False) as store:
+                yield store
             return
         if self.address is None and running_head() is None:
             raise HeadError("no local head runs, so there is no memory store; start one with `perdure up`")
         with self.connected() as client:
-            yield Reader(client.store)
+            yield client.store
 
     @contextmanager
     def connected(self, head: HeadOptions | None = None) -> Iterator[Client]:
         """A client of the service; starts a local head where that is needed."""
         terminal = self.terminal
         with terminal.status("connecting to the cluster") if terminal else nullcontext():
-            client = connect(self.store, address=self.address, head=head)
+            client = connect(self.config, address=self.address, head=head)
         with client:
             yield client
 
@@ -111,7 +130,9 @@ class Call:
         """A command line of `perdure` that means the same store and cluster as this one."""
         line = ["perdure", command, *words]
         if self.store != (os.environ.get(STORE_VARIABLE) or DEFAULT_STORE):
-            line += ["--store", self.store]
+            line += ["--store", redacted(self.store)]
+        if self.keys_file:
+            line += ["--keys-file", self.keys_file]
         if self.address is not None and self.address != os.environ.get(ADDRESS_VARIABLE):
             line += ["--address", self.address]
         return shlex.join(line)
@@ -149,7 +170,22 @@ class Call:
 _EVERYWHERE = "Options of all commands"
 _STORE = Annotated[
     str,
-    typer.Option(envvar=STORE_VARIABLE, metavar="URL", help="The store with the threads.", rich_help_panel=_EVERYWHERE),
+    typer.Option(
+        envvar=STORE_VARIABLE,
+        metavar="URL",
+        help="The store with the threads. A password is better kept out of command lines, which other users see: put "
+        f"the URL into {STORE_VARIABLE}.",
+        show_default=True,
+        rich_help_panel=_EVERYWHERE,
+    ),
+]
+_KEYS = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help=f"Keys of an encrypted store, lines of id:base64, the active one first; else {KEYS_VARIABLE} holds them.",
+        rich_help_panel=_EVERYWHERE,
+    ),
 ]
 _ADDRESS = Annotated[
     str | None,
@@ -170,7 +206,11 @@ def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-_WHERE = (_option("store", _STORE, DEFAULT_STORE), _option("address", _ADDRESS, None))
+_WHERE = (
+    _option("store", _STORE, DEFAULT_STORE),
+    _option("keys_file", _KEYS, None),
+    _option("address", _ADDRESS, None),
+)
 _HOW = (_option("json", _JSON, False), _option("debug", _DEBUG, False))
 
 

@@ -29,7 +29,7 @@ def up(
     with call.connected(options) as client:
         # It answers: only then is it up.
         actors = client.actors()
-        url = client.store.url
+        url = call.config.where
     facts: dict[str, Any] = {
         "store": url,
         "actors": len(actors),

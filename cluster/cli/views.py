@@ -63,9 +63,6 @@ def threads_table(records: Iterable[ThreadRecord]) -> Table:
 
 def thread_view(record: ThreadRecord, state: StateSnapshot | None) -> Iterable[RenderableType]:
     """All about one thread; `state` is None where it cannot be read."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
     facts: list[tuple[str, str | Text]] = [
         ("thread", record.thread_id),
         ("graph", f"{record.graph}, version {record.version}"),
@@ -83,14 +80,21 @@ def thread_view(record: ThreadRecord, state: StateSnapshot | None) -> Iterable[R
         ("created", _time(record.created_at)),
         ("updated", _time(record.updated_at)),
     ]
-    for name, fact in facts:
-        if fact:
-            _row(grid, name, fact)
-    yield grid
+    yield facts_table([(name, fact) for name, fact in facts if fact])
     if state is not None and state.interrupts:
         yield interrupts_table(state.interrupts)
     if state is not None and state.values:
         yield values_table(state.values)
+
+
+def facts_table(facts: Iterable[tuple[str, str | Text]]) -> Table:
+    """Names and what there is to say of each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, fact in facts:
+        _row(grid, name, fact)
+    return grid
 
 
 def interrupts_table(interrupts: Sequence[Interrupt]) -> Table:

@@ -16,6 +16,8 @@ from .optional import require
 from .scalars import Unsupported
 
 _ALIGNMENT = 64
+_FREE_CELLS = 1 << 24
+"""So many cells may be without a byte (as those of dtype U0 are)."""
 
 
 def encode_array(array: Any) -> bytes:
@@ -23,6 +25,8 @@ def encode_array(array: Any) -> bytes:
     numpy = require("numpy")
     if type(array) is not numpy.ndarray:
         raise Unsupported("subclasses of numpy.ndarray are not stored; convert it with numpy.array(...)")
+    if array.size > _FREE_CELLS and not array.nbytes:
+        raise Unsupported(f"a numpy array of {array.size} cells without a byte in them is not stored; keep its shape")
     fortran = bool(array.flags.f_contiguous and not array.flags.c_contiguous)
     header = msgpack.packb([_describe(array.dtype), list(array.shape), fortran])
     head = struct.pack("<I", len(header)) + header
@@ -43,6 +47,8 @@ def decode_array(payload: bytes | memoryview) -> Any:
         body = bytearray(view[start:])
         if start > len(view) or any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(body):
             raise Corrupt("a stored numpy array was cut short")
+        if not dtype.itemsize and math.prod(shape) > _FREE_CELLS:
+            raise Corrupt("a stored numpy array claims more cells than its bytes pay for")
         return numpy.ndarray(tuple(shape), dtype, body, order="F" if fortran else "C")
     except Corrupt:
         raise

@@ -22,6 +22,13 @@ _COLUMN = "value"
 _FREE_CELLS = 1 << 24
 """So many cells are read whatever the payload's size; above, no more than 64 for each of its bytes."""
 
+_EXPANDING = (
+    pa.types.is_run_end_encoded,
+    pa.types.is_union,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+
 Write = Callable[[object], bytes]
 Read = Callable[[bytes], Any]
 
@@ -62,7 +69,7 @@ def _encode_pyarrow(value: Any) -> bytes | None:
         batches = [pa.RecordBatch.from_arrays([chunk], schema=schema) for chunk in chunks]
         return _stream(schema, batches, b"chunked" if isinstance(value, pa.ChunkedArray) else b"array")
     if isinstance(value, pa.Scalar):
-        array = pa.array([value], type=value.type)
+        array = pa.array([value], type=value.type) if value.is_valid else pa.nulls(1, value.type)
         batch = pa.RecordBatch.from_arrays([array], names=[_COLUMN])
         return _stream(batch.schema, [batch], b"scalar")
     return None
@@ -121,12 +128,15 @@ def _stream_table(table: pa.Table, kind: bytes, name: bytes = b"") -> bytes:
 
 def _stream(schema: pa.Schema, batches: list[pa.RecordBatch], kind: bytes, name: bytes = b"") -> bytes:
     metadata = {**(schema.metadata or {}), _KIND: kind, **({_NAME: name} if name else {})}
+    if kind.startswith((b"pandas.", b"polars.")):
+        _check_frame(schema, kind, Unsupported)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema.with_metadata(metadata)) as writer:
         for batch in batches:
-            _cells_fit(sum(map(_cells, batch.columns)), batch.nbytes, Unsupported)
             writer.write_batch(batch.replace_schema_metadata(metadata))
-    return sink.getvalue().to_pybytes()
+    payload = sink.getvalue().to_pybytes()
+    _cells_fit(sum(_cells(column) for batch in batches for column in batch.columns), len(payload), Unsupported)
+    return payload
 
 
 def decode_arrow(payload: bytes | memoryview, read: Read) -> Any:
@@ -150,10 +160,11 @@ def _read_stream(payload: bytes | memoryview) -> tuple[pa.Schema, list[pa.Record
             # we never write such; a tiny one could claim any amount of memory
             raise Corrupt("stored Arrow data is compressed inside, which no Perdure writes")
     reader = pa.ipc.open_stream(buffer)
-    batches = []
+    batches, cells = [], 0
     for batch in reader:
         batch.validate(full=True)
-        _cells_fit(sum(map(_cells, batch.columns)), len(payload), Corrupt)
+        cells += sum(map(_cells, batch.columns))
+        _cells_fit(cells, len(payload), Corrupt)
         batches.append(batch)
     return reader.schema, batches
 
@@ -179,9 +190,12 @@ def _build(kind: bytes, schema: pa.Schema, batches: list[pa.RecordBatch], name: 
 
 
 def _build_frame(kind: bytes, table: pa.Table, name: Any) -> Any:
+    _check_frame(table.schema, kind, Corrupt)
     if kind.startswith(b"pandas."):
         pandas = require("pandas")
         label, objects = name
+        if objects != sorted(set(objects)) or any(pa.types.is_dictionary(table.schema.types[at]) for at in objects):
+            raise Corrupt("a stored pandas value is malformed")
         frame = table.to_pandas()
         for place in objects:
             # newer pandas makes its own string columns of what was one of Python objects
@@ -198,6 +212,8 @@ def _build_frame(kind: bytes, table: pa.Table, name: Any) -> Any:
     polars = require("polars")
     try:
         frame = polars.from_arrow(table)
+        if frame.columns != table.column_names:  # polars gives a name to what has none
+            frame.columns = table.column_names
     except polars.exceptions.PanicException as error:
         # not an Exception by its class: it would pass every handler and end the process
         raise Corrupt(f"stored Arrow data does not decode: {error}") from error
@@ -206,6 +222,35 @@ def _build_frame(kind: bytes, table: pa.Table, name: Any) -> Any:
     if kind == b"polars.series" and isinstance(name, str):
         return frame[_COLUMN].rename(name)
     raise Corrupt(f"stored Arrow data is of unknown kind {kind[:40]!r}")
+
+
+def _check_frame(schema: pa.Schema, kind: bytes, error: type[Exception]) -> None:
+    """Refuse types by which few bytes become much memory in a frame: whose cells may all refer to the same data, which
+    pandas and polars then copy for each. Frames have dictionaries only as categories, and none of the others."""
+    pandas = kind.startswith(b"pandas.")
+    for top in schema.types:
+        for each in _types(top):
+            if pa.types.is_dictionary(each):
+                text = pa.types.is_string(each.value_type) or pa.types.is_large_string(each.value_type)
+                fits = each is top if pandas else text or pa.types.is_string_view(each.value_type)
+            elif pa.types.is_string_view(each) or pa.types.is_binary_view(each):
+                fits = not pandas
+            else:
+                fits = not any(expands(each) for expands in _EXPANDING)
+            if not fits:
+                raise error(f"Arrow data of type {str(top)[:200]} is not stored as that of a frame")
+
+
+def _types(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """A type and all those that it is made of."""
+    yield kind
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _types(kind.storage_type)
+    elif isinstance(kind, pa.DictionaryType):
+        yield from _types(kind.value_type)
+    elif not isinstance(kind, pa.RunEndEncodedType):
+        for index in range(kind.num_fields):
+            yield from _types(kind.field(index).type)
 
 
 def _cells_fit(cells: int, size: int, error: type[Exception]) -> None:

@@ -7,7 +7,7 @@ and no memory is claimed that the bytes do not pay for.
 from __future__ import annotations
 
 import pickle as pickles
-from fractions import Fraction
+from collections import Counter
 from typing import Any
 
 from msgpack import OutOfData, Unpacker, unpackb
@@ -18,10 +18,14 @@ from .arrow import decode_arrow
 from .catalog import Catalog
 from .classes import opaque
 from .encodings import MARKERS, Encoding, Leaf, Mark, Marker, Opaque
-from .scalars import DECODERS
+from .scalars import DECODERS, to_fraction
 
 _CHECKED_FROM = 4096
 """Payloads from this size (bytes) are skimmed before anything is built."""
+_FLOOD_FROM = 1 << 16
+"""In payloads from this size (bytes) the keys of dicts are looked at, too."""
+_MOST_ALIKE = 1000
+"""So many items of one set or dict may have the same hash."""
 _CLASSES = frozenset({Mark.ENUM, Mark.DATACLASS, Mark.MODEL, Mark.NAMEDTUPLE})
 
 
@@ -45,8 +49,10 @@ class Reader:
                 payload,
                 ext_hook=self._ext,
                 list_hook=self._list,
+                object_pairs_hook=_dict_of if len(payload) >= _FLOOD_FROM else None,
                 strict_map_key=False,
                 unicode_errors="surrogatepass",
+                timestamp=3,  # we write none; but its default is an instance of a class of its own
             )
         except (StoreError, MemoryError):
             raise
@@ -91,17 +97,16 @@ class Reader:
             return tuple(parts)
         if mark in _CLASSES:
             return self._instance(mark, parts)
-        if mark is Mark.SET:
-            return set(parts)
-        if mark is Mark.FROZENSET:
-            return frozenset(parts)
+        if mark is Mark.SET or mark is Mark.FROZENSET:
+            _check_hashes(parts)
+            return set(parts) if mark is Mark.SET else frozenset(parts)
         if mark is Mark.NUMPY_SCALAR:
             return arrays.build_scalar(parts)
         if mark is Mark.PANDAS_SCALAR:
             return pandas_scalars.build_scalar(parts)
         if not all(type(part) is int for part in parts):
             raise Corrupt("a stored number is malformed")
-        return range(*parts) if mark is Mark.RANGE else Fraction(*parts)
+        return range(*parts) if mark is Mark.RANGE else to_fraction(*parts)
 
     def _instance(self, mark: Mark, parts: list[Any]) -> Any:
         name = parts.pop(0)
@@ -128,3 +133,15 @@ def _skim(payload: bytes | memoryview) -> None:
         unpacker.skip()
     except OutOfData as error:
         raise Corrupt("a stored value was cut short") from error
+
+
+def _dict_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    _check_hashes([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _check_hashes(keys: list[Any]) -> None:
+    """Raise `Corrupt` for keys that were made to collide: a megabyte of such integers kept a processor busy for
+    minutes."""
+    if len(keys) > _MOST_ALIKE and max(Counter(map(hash, keys)).values()) > _MOST_ALIKE:
+        raise Corrupt(f"a stored set or dict has more than {_MOST_ALIKE} keys of the same hash")

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,8 @@ _TIME = struct.Struct(">BBBIB")
 _DATE = struct.Struct(">HBB")
 _SPAN = struct.Struct(">iii")
 _COMPLEX = struct.Struct(">dd")
+_FRACTION_BITS = 1 << 16
+"""Of numerator and denominator together: the time that reducing a fraction takes grows with their square."""
 _PATHS: tuple[type[PurePath], ...] = (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
 
 
@@ -36,6 +39,23 @@ def _from_int(value: int) -> bytes:
 
 def _to_int(data: bytes) -> int:
     return int.from_bytes(data, "big", signed=True)
+
+
+def fraction_parts(value: Fraction) -> list[int]:
+    """Numerator and denominator. Raises `Unsupported`."""
+    parts = [value.numerator, value.denominator]
+    if sum(part.bit_length() for part in parts) > _FRACTION_BITS:
+        raise Unsupported(
+            f"a fraction of more than {_FRACTION_BITS} bits is not stored; keep its two numbers in a tuple"
+        )
+    return parts
+
+
+def to_fraction(numerator: int, denominator: int) -> Fraction:
+    """The fraction again. Raises `ValueError`, `ZeroDivisionError`."""
+    if numerator.bit_length() + denominator.bit_length() > _FRACTION_BITS:
+        raise ValueError("a fraction too large to be reduced in time")
+    return Fraction(numerator, denominator)
 
 
 def _from_span(value: timedelta) -> bytes:

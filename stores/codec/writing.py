@@ -19,7 +19,7 @@ from .catalog import Catalog, hint_for
 from .encodings import EXTS, Encoding, Leaf, Mark
 from .optional import require
 from .places import cycle_in, place_of
-from .scalars import ENCODERS, Unsupported
+from .scalars import ENCODERS, Unsupported, fraction_parts
 
 MAX_DEPTH = 1024
 """Levels that the packer and the unpacker take."""
@@ -97,7 +97,7 @@ class Writer:
         if kind is range:
             return self._marked(Mark.RANGE, [value.start, value.stop, value.step])
         if kind.__module__ == "fractions" and kind.__name__ == "Fraction":
-            return self._marked(Mark.FRACTION, [value.numerator, value.denominator])
+            return self._marked(Mark.FRACTION, fraction_parts(value))
         found = self._columnar(value)
         if found is not None:
             encoding, payload = found

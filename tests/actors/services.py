@@ -49,7 +49,7 @@ def restarted(client: Client, head: HeadOptions, **changes: Any) -> Client:
 def key_of(client: Client) -> str:
     """What the names of the service's actors have in common."""
     settings = client._settings
-    return service_key(settings.store_url, settings.session)
+    return service_key(settings.store.identity, settings.session)
 
 
 def end(client: Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, TypedDict
 
@@ -102,7 +102,9 @@ def until(limit: int, store: CheckpointStore | None, **options: Any) -> Compiled
     return builder.compile(store, **options)
 
 
-def story(graph: CompiledGraph, config: dict[str, Any] = THREAD) -> list[tuple[str, tuple[str, ...], dict[str, Any]]]:
+def story(
+    graph: CompiledGraph, config: dict[str, Any] = THREAD
+) -> list[tuple[str, tuple[str, ...], Mapping[str, Any]]]:
     """(source, next, values) of each checkpoint, oldest first."""
     return [(shot.metadata["source"], shot.next, shot.values) for shot in history(graph, config)]
 

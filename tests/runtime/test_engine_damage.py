@@ -19,9 +19,10 @@ from tests.runtime.engine import THREAD, chain, says
 
 @pytest.fixture
 def written(sqlite: CheckpointStore) -> CompiledGraph:
-    graph = chain({"a": says("a"), "b": says("b")}, sqlite, interrupt_before=["b"])
-    graph.invoke({"n": 1}, THREAD)
-    return graph
+    nodes = {"a": says("a"), "b": says("b")}
+    chain(nodes, sqlite, interrupt_before=["b"]).invoke({"n": 1}, THREAD)
+    # Another one, as in another process: the first still knows what it wrote.
+    return chain(nodes, sqlite, interrupt_before=["b"])
 
 
 def change_newest(folder: Path, change: Callable[[bytes], bytes]) -> int:
@@ -108,8 +109,14 @@ def test_a_value_of_a_class_that_the_graph_does_not_name(sqlite: CheckpointStore
     assert graph.invoke({}, THREAD)["items"] == [Decimal("1.10"), Color.RED]
     assert graph.get_state(THREAD).values["items"] == [Decimal("1.10"), Color.RED]
     other = chain({"a": says("a")}, sqlite)
-    for use in (lambda: other.get_state(THREAD), lambda: other.invoke({}, THREAD)):
-        with pytest.raises(DisallowedType, match=r"Color.*compile\(allow=\[...\]\)"):
+    where = r"thread 't', channel 'items' at version \d+: .*Color.*compile\(allow=\[...\]\)"
+    uses: list[Callable[[], Any]] = [
+        lambda: other.get_state(THREAD).values["items"],
+        lambda: dict(next(other.get_state_history(THREAD)).values),
+        lambda: other.invoke({}, THREAD),
+    ]
+    for use in uses:
+        with pytest.raises(DisallowedType, match=where):
             use()
     assert graph.invoke({}, THREAD)["items"][2:] == [Decimal("1.10"), Color.RED]
 

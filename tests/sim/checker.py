@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perdure.runtime.checkpoints import EVERY_STEP
 from perdure.runtime.control import RUN_CHANNEL, Control, decode_control
 from perdure.runtime.options import Durability
 from perdure.runtime.payloads import INPUTS, UPDATE, unpack, unpack_input
@@ -61,6 +62,7 @@ class _History:
         self._messages_once()
         self._no_task_twice()
         self._durable_first()
+        self._full_often_enough()
         self._at_rest()
         self._every_step()
         self._readable()
@@ -182,18 +184,38 @@ class _History:
                 )
 
     def _durable_first(self) -> None:
-        """With sync durability, and for nodes with effects, what comes before a node is durable when it starts."""
-        sync = self._world.scenario.options.durability is Durability.SYNC
+        """With sync durability, and for nodes with effects, what comes before a node is durable when it starts: all of
+        it, or with sync durability and thinned checkpoints all but the step that may yet be folded."""
+        options = self._world.scenario.options
+        sync = options.durability is Durability.SYNC
+        thinned = any(
+            policy != EVERY_STEP for policy in (options.checkpoints, self._graph.topology.checkpoints) if policy
+        )
         for run in self._journal.executions:
             if run.thread_id != self._thread_id:
                 continue
             effects = self._graph.topology.nodes[run.path.partition("#")[0]].effects
             if sync or effects:
-                inherited = self._row.origin is not None and run.head <= self._row.origin.seq
-                durable = any(one.commit.last >= run.head and one.at < run.at for one in self._applied)
+                last = run.head - 1 if thinned and not effects else run.head
+                inherited = self._row.origin is not None and last <= self._row.origin.seq
+                durable = not last or any(one.commit.last >= last and one.at < run.at for one in self._applied)
                 by_default = not effects and self._without_options(run.at)
                 what = f"{self._thread_id}: {run} before its checkpoint was durable"
                 require(inherited or durable or by_default, "V2", what)
+
+    def _full_often_enough(self) -> None:
+        """No more steps lie between two full checkpoints than the run and its graph allow."""
+        options, own = self._world.scenario.options, self._graph.topology.checkpoints
+        policies = [options.checkpoints or own, own]
+        if options.durability is Durability.EXIT or any(one.manual or one.interval for one in policies):
+            return
+        # A state that was only ever updated has no run's options. An input is a step that is not counted.
+        most = max(one.every for one in policies)
+        for seq, control in list(self._controls.items()):
+            if control.source == "loop":
+                steps = control.step - (self._control(control.parent).step if control.parent else -2)
+                folds = most if most > 1 else 0
+                require(steps <= folds + 1, "V6", f"{self._thread_id}: {steps} steps lie before checkpoint {seq}")
 
     def _without_options(self, at: int) -> bool:
         """Whether what was durable at that time holds no run's options: a state that was only ever updated."""

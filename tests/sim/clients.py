@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
+from perdure.runtime.cache import CacheOptions
 from perdure.runtime.clock import Clock
 from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import (
@@ -39,6 +40,7 @@ class Surroundings(Fate, Protocol):
     clock: Clock
     journal: Journal
     random: Random
+    cache: CacheOptions
 
     def seen(self, thread_id: str, snapshot: StateSnapshot) -> None:
         """Somebody read this."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from typing_extensions import TypedDict
 
+from perdure.runtime.checkpoints import Checkpoints, checkpoint
 from perdure.runtime.commands import END, START, Command, Send
 from perdure.runtime.graph import StateGraph
 from perdure.runtime.interrupts import interrupt
@@ -79,6 +80,8 @@ def asks(name: str, questions: int = 1) -> NodeFunc:
 
 
 def counts(state: State) -> Update:
+    if state.get("n", 0) % 2:
+        checkpoint()
     return {"n": state.get("n", 0) + 1, "last": "counts", "log": [f"count {state.get('n', 0)}"]}
 
 
@@ -235,9 +238,13 @@ GRAPHS: Mapping[str, tuple[Callable[[], StateGraph], tuple[str, ...]]] = {
 }
 
 
+POLICIES: Mapping[str, Checkpoints] = {"growing": Checkpoints(every=2), "fails": Checkpoints(manual=True)}
+"""Which steps become full checkpoints, of the graphs that are compiled with that."""
+
+
 @cache
 def graph_named(name: str) -> SimGraph:
     """A graph of the catalogue."""
     build, breakpoints = GRAPHS[name]
-    topology = build().topology(name=name)
+    topology = build().topology(name=name, checkpoints=POLICIES.get(name))
     return SimGraph(topology, Codec(topology.types), breakpoints)

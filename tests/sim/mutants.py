@@ -148,6 +148,14 @@ class LeavesAtOnce(ThreadLoop):
         yield
 
 
+class NeverFull(ThreadLoop):
+    """Makes no full checkpoint before it has to."""
+
+    def _set_options(self, options: RunOptions) -> None:
+        super()._set_options(options)
+        self._recorder.pace(replace(options, durability=Durability.EXIT))
+
+
 class SplitsMessages(ThreadLoop):
     """Consumes a message in the commit before the one that holds its effect, as the engine once did."""
 
@@ -188,6 +196,7 @@ MUTANTS: Mapping[str, Tampering] = {
             WaitsForNothing,
             TellsAtOnce,
             LeavesAtOnce,
+            NeverFull,
             SplitsMessages,
         )
     },

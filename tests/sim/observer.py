@@ -32,7 +32,7 @@ class Observer:
         if "checkpoint_id" not in snapshot.config["configurable"]:
             return
         seq = int(snapshot.checkpoint_id)
-        known = self.states.setdefault((thread_id, seq), snapshot.values)
+        known = self.states.setdefault((thread_id, seq), dict(snapshot.values))
         require(
             known == snapshot.values,
             "V2",

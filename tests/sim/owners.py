@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from perdure.runtime.cache import CacheOptions, ReadCache
 from perdure.runtime.clock import Clock
 from perdure.runtime.commands import Send
 from perdure.runtime.execute import Step, execute, route
@@ -31,6 +32,7 @@ class Surroundings(Fate, Protocol):
     clock: Clock
     journal: Journal
     limits: LoopLimits
+    cache: CacheOptions
     loop_class: type[ThreadLoop]
     observed: bool
 
@@ -132,6 +134,7 @@ class Owner(Actor):
         self.world = world
         self.frozen = False
         self.store = FaultyStore(world.store, self, world)
+        self.cache = ReadCache(world.cache)
         self.writer = Writer(self.store, world.clock)
         self.hosted: list[Hosted] = []
         self.claiming: list[Claiming] = []
@@ -172,7 +175,7 @@ class Owner(Actor):
 
     def _host(self, record: ThreadRecord) -> None:
         graph = graph_named(record.graph)
-        restored = restore(self.store, record, graph.codec)
+        restored = restore(self.store, record, graph.codec, self.cache)
         gate = Gate()
         executor = SimExecutor(self, record)
         observer = partial(self.world.told, record) if self.world.observed else None

@@ -60,7 +60,7 @@ def outcome(world: World) -> list[tuple[str, str, dict[str, Any]]]:
     for run in world.memory.runs("t"):
         values = load_values(reader, load_control(reader, run.end).manifest, codec)
         values.pop("__run__", None)
-        ends.append((str(run.status), run.reason, values))
+        ends.append((str(run.status), run.reason, dict(values)))
     return ends
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from perdure.runtime.cache import ReadCache
 from perdure.runtime.commands import END, START
 from perdure.runtime.control import decode_control
 from perdure.runtime.options import RunOptions
@@ -182,14 +183,16 @@ class Reader(Actor):
         super().__init__("reader", mortal=False)
         self._world = world
         self._store = FaultyStore(world.store, self, world)
+        self._cache = ReadCache(world.cache)
 
     def act(self, thread_id: str) -> None:
         """Read one thread: its head, or its last few states."""
         try:
             record = self._store.thread(thread_id)
-            reader = SnapshotReader(self._store, record, graph_named(record.graph).codec)
+            codec = graph_named(record.graph).codec
+            reader = SnapshotReader(self._store, record, codec, cache=self._cache)
             found = [reader.head()] if self._world.draw() < 0.5 else list(reader.history(limit=4))
+            for snapshot in found:
+                self._world.seen(thread_id, snapshot)  # which reads what has not been read yet
         except (StoreUnavailable, UnknownThread):
             return
-        for snapshot in found:
-            self._world.seen(thread_id, snapshot)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from random import Random
 
+from perdure.runtime.cache import CacheOptions
+from perdure.runtime.checkpoints import Checkpoints
 from perdure.runtime.clock import Clock
 from perdure.runtime.loop import Settled, ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
@@ -37,6 +40,7 @@ class Tampering:
 
 
 UNTOUCHED = Tampering()
+NO_CACHE = CacheOptions(max_bytes=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +62,20 @@ class Scenario:
     """How often an owner dies or freezes between two operations, against other moves."""
     observed: bool = False
     """Whether somebody listens to every step."""
+    cache: CacheOptions = NO_CACHE
+    """What owners and readers remember of what they read."""
     rivals: float = 0.0
     """How often a thread is claimed although its owner lives."""
+
+
+CHECKPOINTS = (
+    None,
+    None,
+    Checkpoints(every=2),
+    Checkpoints(every=5),
+    Checkpoints(interval=timedelta(seconds=30)),  # seconds of `SimClock`, which counts how often it was asked
+    Checkpoints(manual=True),
+)
 
 
 def draw_scenario(random: Random) -> Scenario:
@@ -76,6 +92,7 @@ def draw_scenario(random: Random) -> Scenario:
             interrupt_before=breakpoints if random.random() < 0.3 else None,
             interrupt_after=breakpoints[:1] if random.random() < 0.15 else None,
             recursion_limit=10_000 if scripted or random.random() < 0.8 else 2,
+            checkpoints=random.choice(CHECKPOINTS),
         ),
         texts=tuple(random.choice(["in", "in", "bad"]) + f" {place}" for place in range(random.choice([1, 2]))),
         queues=random.random() < 0.5,
@@ -95,6 +112,7 @@ def draw_scenario(random: Random) -> Scenario:
             careful_commits=random.choice([0, 0, 2, 64]),
         ),
         observed=random.random() < 0.5,
+        cache=CacheOptions(max_bytes=random.choice([0, 5_000, 1_000_000])),
         deaths=0.06 * level,
         rivals=random.choice([0.0, 0.05, 0.4]) * level,
     )
@@ -130,6 +148,7 @@ class World:
         self.memory = QuickMemoryStore()
         self.store: CheckpointStore = LoggedStore(tampering.store(self.memory), self.journal)
         self.limits = scenario.limits
+        self.cache = scenario.cache
         self.loop_class = tampering.loop_class
         self.observed = scenario.observed
         self.observer = Observer(self.memory)
@@ -147,9 +166,7 @@ class World:
             self.script = ScriptedClient(self, scenario.graph, scenario.options, scenario.texts, queues=scenario.queues)
         else:
             names = [f"c{number}" for number in range(scenario.clients)]
-            self.wild = [
-                WildClient(self, name, scenario.graph, scenario.options, self.threads) for name in names
-            ]
+            self.wild = [WildClient(self, name, scenario.graph, scenario.options, self.threads) for name in names]
 
     # -- what others ask of it -------------------------------------------------------------------------------------
 
@@ -276,9 +293,7 @@ class World:
 
     def _claims(self, rivals: float) -> list[Move]:
         """Proposals of threads to owners: of those that nobody holds, and now and then of others."""
-        held = {
-            (hosted.record.thread_id, hosted.record.epoch) for owner in self.owners for hosted in owner.hosted
-        }
+        held = {(hosted.record.thread_id, hosted.record.epoch) for owner in self.owners for hosted in owner.hosted}
         coming = {claiming.thread_id for owner in self.owners for claiming in owner.claiming}
         moves: list[Move] = []
         for record in self.memory.runnable():

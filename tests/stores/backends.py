@@ -18,6 +18,7 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.urls import open_store
 from perdure.testing import Harness
 from perdure.testing.samples import ANY, TOKEN, commit, delta, message, new_thread, owned
+from tests.stores import postgres_raw, redis_raw
 
 __all__ = [
     "ANY",
@@ -30,6 +31,8 @@ __all__ = [
     "message",
     "new_thread",
     "owned",
+    "postgres_backend",
+    "redis_backend",
     "sqlite_backend",
 ]
 
@@ -127,8 +130,19 @@ def sqlite_backend(folder: Path) -> Backend:
     return Backend(f"sqlite:///{path}", True, count, flip)
 
 
+def postgres_backend(url: str) -> Backend:
+    return Backend(url, True, postgres_raw.count, postgres_raw.flip)
+
+
+def redis_backend(url: str) -> Backend:
+    return Backend(url, True, redis_raw.count, redis_raw.flip)
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "memory": lambda request: memory_backend(),
     "sqlite": lambda request: sqlite_backend(request.getfixturevalue("tmp_path")),
+    "postgres": lambda request: postgres_backend(request.getfixturevalue("postgres_url")),
+    "redis": lambda request: redis_backend(request.getfixturevalue("redis_url")),
+    "redis cluster": lambda request: redis_backend(request.getfixturevalue("redis_cluster_url")),
 }
 """Name -> how to make an empty one. Those with a server take its URL: `request.getfixturevalue("postgres_url")`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 import time as clock
 from datetime import datetime
@@ -101,28 +100,6 @@ RICH = {
 @pytest.fixture(scope="module")
 def seeds() -> list[tuple[int, bytes]]:
     return [CODEC.encode(value) for value in (RICH, *ARRAYS, *FRAMES, *SERIES, *POLARS, *ARROW)]
-
-
-def test_mutated_bytes(seeds: list[tuple[int, bytes]]) -> None:
-    """Every kind of payload with bytes changed, cut out or doubled; Arrow's own buffers among them."""
-    luck = random.Random(7)
-    end = clock.monotonic() + 8
-    rounds = 0
-    while clock.monotonic() < end and rounds < 6000:
-        rounds += 1
-        encoding, payload = luck.choice(seeds)
-        data = bytearray(payload)
-        for _ in range(luck.randint(1, 4)):
-            at = luck.randrange(len(data) or 1)
-            what = luck.random()
-            if what < 0.6 and data:
-                data[at] = luck.choice([0, 1, 0x7F, 0x80, 0xFF, luck.randrange(256)])
-            elif what < 0.8:
-                del data[at : at + luck.randint(1, 16)]
-            else:
-                data[at:at] = data[at : at + luck.randint(1, 16)]
-        attempt(encoding, bytes(data))
-    assert rounds > 200
 
 
 def test_cut_short(seeds: list[tuple[int, bytes]]) -> None:

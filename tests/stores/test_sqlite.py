@@ -446,56 +446,7 @@ def test_commits_of_a_thread_do_not_rewrite_its_neighbours(sqlite: Backend) -> N
         assert wal.stat().st_size <= 50 * 4 * 4120
 
 
-# -- URLs ----------------------------------------------------------------------------------------------------------
-
-
-def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "a b#c?%41"
-    folder.mkdir()
-    with open_store("sqlite:///relative.db", shared_path=True) as store:
-        assert store.url == f"sqlite:///{tmp_path}/relative.db"
-        assert isinstance(store, SqliteStore)
-        assert store.shared_path is True
-        assert store.path == tmp_path / "relative.db"
-    with SqliteStore(folder / "x.db") as store:
-        owned(store)
-        with open_store(store.url) as again:
-            assert again.thread("t").epoch == 1
-    assert sorted(path.name for path in folder.iterdir()) == ["x.db", "x.db-lock"]
-    with open_store("memory://") as store:
-        assert store.url == "memory://"
-
-
-@pytest.mark.parametrize(
-    ("url", "options", "says"),
-    [
-        ("mysql://x", {}, "memory://"),
-        ("agents.db", {}, "sqlite:///"),
-        ("", {}, "sqlite:///"),
-        ("postgres://u:secret@h/db", {}, "not in this version"),
-        ("postgresql://h/db", {}, "not in this version"),
-        ("redis://h", {}, "not in this version"),
-        ("sqlite://relative.db", {}, "sqlite:///"),
-        ("sqlite:///", {}, "names no file"),
-        ("sqlite:///:memory:", {}, "memory://"),
-        ("sqlite:///x.db?mode=ro", {}, "options"),
-        ("sqlite:////no/such/folder/x.db", {}, "does not exist"),
-        ("sqlite:////tmp", {}, "not a file"),
-        ("sqlite:///x.db", {"share": True}, "shared_path"),
-        ("memory://", {"shared_path": True}, "none"),
-        ("memory://x", {}, "no name"),
-    ],
-)
-def test_urls_that_are_refused(
-    url: str, options: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreMisuse) as caught:
-        open_store(url, **options)
-    assert says in str(caught.value)
-    assert "secret" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+# -- migrations ----------------------------------------------------------------------------------------------------
 
 
 def test_a_file_of_layout_1_is_brought_to_the_present_one(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def same(one: Any, other: Any) -> bool:
     kind = type(one)
     if kind is not type(other):
         return False
+    if kind.__module__.partition(".")[0] in ("numpy", "pandas", "polars", "pyarrow"):
+        return bool(same_data(one, other))
     if kind in (list, tuple) or issubclass(kind, tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if kind is dict:

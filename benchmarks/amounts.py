@@ -1,0 +1,33 @@
+"""How much of each is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """What `make bench` measures, or less of it."""
+
+    rounds: int = 5
+    """Of steps and fan-outs; medians are shown."""
+    append_rounds: int = 3
+    """Of appends and crowds. LangGraph's plain list takes part in the first only."""
+    steps: int = 1000
+    appends: tuple[int, ...] = (500, 1000, 2000)
+    """Multiples of four."""
+    long: int = 10_000
+    """Appends of ours that are read back."""
+    loads: int = 5
+    """Times that each state is read."""
+    threads: int = 200
+    width: int = 1000
+    """Trivial nodes of the fan-out."""
+    kills: int = 300
+    spares: int = 1
+
+
+QUICK = Amounts(
+    rounds=1, append_rounds=1, steps=100, appends=(40, 80), long=200, loads=2, threads=10, width=20, kills=3
+)
+"""Shows that everything works, and nothing else."""

@@ -1,0 +1,253 @@
+"""Copy any store into any other, thread by thread, while threads run and after a copy that broke off.
+
+Each thread is copied as it was at one moment: its row, runs and messages are read together, then its segments up to
+there. While it is copied it is held (its driver is `LOADING`), so that nobody runs half of it; a copy that broke off
+goes on where the newest segment that arrived ends. Only when all threads are there are they let go, parents first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from .base import CheckpointStore
+from .errors import StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
+from .fetching import size_of
+from .records import LOADING, GraphRecord, Segment, ThreadImage, ThreadRecord
+from .retention import SETTING
+
+_TRIES = 10
+"""How often a thread is looked at anew, because retention dropped something while it was read."""
+_BYTES = 4 << 20
+"""What one transaction should write."""
+_PAGE = 500
+
+
+class Source(Protocol):
+    """What a copy reads."""
+
+    def rows(self) -> Iterable[ThreadRecord]:
+        """Every thread's row."""
+        ...
+
+    def thread(self, thread_id: str) -> ThreadRecord:
+        """See `CheckpointStore.thread`."""
+        ...
+
+    def image(self, thread_id: str) -> ThreadImage:
+        """See `CheckpointStore.image`."""
+        ...
+
+    def segments(
+        self, thread_id: str, *, first: int = 1, last: int | None = None, limit: int | None = None
+    ) -> Sequence[Segment]:
+        """See `CheckpointStore.segments`."""
+        ...
+
+    def graph_keys(self) -> tuple[str, ...]:
+        """See `CheckpointStore.graph_keys`."""
+        ...
+
+    def graph(self, graph_key: str) -> GraphRecord:
+        """See `CheckpointStore.graph`."""
+        ...
+
+    def setting(self, name: str) -> Any:
+        """See `CheckpointStore.setting`."""
+        ...
+
+
+class StoreSource:
+    """A store as a source."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self.thread = store.thread
+        self.image = store.image
+        self.segments = store.segments
+        self.graph_keys = store.graph_keys
+        self.graph = store.graph
+        self.setting = store.setting
+        self._store = store
+
+    def rows(self) -> Iterator[ThreadRecord]:
+        """Every thread's row, newest first."""
+        cursor = None
+        while True:
+            page = self._store.threads(limit=_PAGE, cursor=cursor)
+            yield from page.threads
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+
+@dataclass(slots=True, kw_only=True)
+class Copied:
+    """What a copy has come to."""
+
+    threads: int = 0
+    """Threads that are all there."""
+    total: int = 0
+    """Threads that there are to copy."""
+    present: int = 0
+    """Threads that had been there already, the same."""
+    segments: int = 0
+    """Segments written..."""
+    size: int = 0
+    """...and the bytes of their rows."""
+    different: list[str] = field(default_factory=list)
+    """Threads of the target that are not those of the source, or not as they are now; left as they are."""
+    gone: list[str] = field(default_factory=list)
+    """Threads that were deleted from the source meanwhile."""
+
+
+def copy_store(source: Source, target: CheckpointStore, *, hold: bool = False) -> Iterator[Copied]:
+    """Copy all threads, graphs and the store's retention; yields how far it has come, again and again.
+
+    `hold` leaves the threads in the target held, so that a later copy only has to bring what is new; the one without it
+    lets them go. A thread that was created meanwhile is for the next copy. Raises `StoreUnavailable`; then the same
+    call goes on from there. Raises `Corrupt` for a record that does not decode.
+    """
+    done = Copied()
+    _copy_around(source, target)
+    order = parents_first({row.thread_id: row.origin.thread_id if row.origin else "" for row in source.rows()})
+    done.total = len(order)
+    copying: list[str] = []
+    for thread_id in order:
+        yield done
+        if _is_there(source, target, thread_id, done):
+            continue
+        if _copy(source, target, thread_id, done, complete=False):
+            copying.append(thread_id)
+    for thread_id in copying:
+        # Once more, for what has been added since: the last look at it is the one that counts.
+        if not hold and not _copy(source, target, thread_id, done, complete=True):
+            continue
+        done.threads += 1
+        yield done
+
+
+def parents_first(origins: dict[str, str]) -> list[str]:
+    """Thread ids, each after its origin (empty if it has none), if that is among them."""
+    order: dict[str, None] = {}
+    for thread_id in origins:
+        line = [thread_id]
+        while (above := origins.get(line[-1], "")) in origins and above not in order:
+            line.append(above)
+        order.update(dict.fromkeys(reversed(line)))
+    return list(order)
+
+
+def copy_thread(
+    source: Source, target: CheckpointStore, thread_id: str, done: Copied, *, after: int = 0, complete: bool = False
+) -> ThreadImage:
+    """Bring a held thread of the target to where the source's is, from commit `after` on; returns what it is now.
+
+    Raises `ThreadExists` where the target has another of this id, `UnknownThread`.
+    """
+    for _ in range(_TRIES):
+        image = source.image(thread_id)
+        have = max(after, _have(target, image.thread))
+        for chunk in _missing(source, image.thread, have):
+            target.load(ThreadImage(thread=_held(image.thread), runs=(), messages=()), chunk)
+            done.segments += len(chunk)
+            done.size += sum(size_of(segment.rows) for segment in chunk)
+        if _stands(image.thread, source.thread(thread_id)):
+            held = image if complete else replace(image, thread=_held(image.thread))
+            target.load(held, complete=complete)
+            return image
+    raise StoreUnavailable(
+        f"thread {thread_id!r} was tidied {_TRIES} times while it was being copied; run the same copy again"
+    )
+
+
+def _copy(source: Source, target: CheckpointStore, thread_id: str, done: Copied, *, complete: bool) -> bool:
+    try:
+        copy_thread(source, target, thread_id, done, complete=complete)
+    except UnknownThread as error:
+        if error.thread_id != thread_id:
+            raise
+        done.gone.append(thread_id)
+        return False
+    except (ThreadExists, StoreMisuse):
+        # Its origin in the target is not the one it was forked from, or has not come as far.
+        done.different.append(thread_id)
+        return False
+    return True
+
+
+def _is_there(source: Source, target: CheckpointStore, thread_id: str, done: Copied) -> bool:
+    try:
+        found = target.thread(thread_id)
+        if found.driver == LOADING:
+            return False
+        wanted = source.thread(thread_id)
+    except UnknownThread:
+        return False
+    if _sign(found) == _sign(wanted):
+        done.present += 1
+        done.threads += 1
+    else:
+        done.different.append(thread_id)
+    return True
+
+
+def _sign(row: ThreadRecord) -> tuple[Any, ...]:
+    return (row.created_at, row.seq, row.epoch, row.head, row.inbox, row.floor, dict(row.names))
+
+
+def _copy_around(source: Source, target: CheckpointStore) -> None:
+    for key in source.graph_keys():
+        target.put_graph(source.graph(key))
+    retention = source.setting(SETTING)
+    if retention is not None and target.setting(SETTING) is None:
+        target.put_setting(SETTING, retention)
+
+
+def _held(row: ThreadRecord) -> ThreadRecord:
+    """The row while it is held: without its floor, since forks of what lies below it are still to come."""
+    return replace(row, floor=0)
+
+
+def _have(target: CheckpointStore, row: ThreadRecord) -> int:
+    """Up to which commit the target has the thread's segments."""
+    try:
+        present = target.thread(row.thread_id)
+    except UnknownThread:
+        return 0
+    if present.driver != LOADING or (present.created_at, present.origin) != (row.created_at, row.origin):
+        raise ThreadExists(row.thread_id)
+    newest = target.segments(row.thread_id, limit=1)
+    return newest[0].last if newest else 0
+
+
+def _missing(source: Source, row: ThreadRecord, have: int) -> Iterator[list[Segment]]:
+    """The thread's segments after commit `have`, oldest first, in pieces of bounded size; none reaches beyond the
+    row's last commit or back before `have`, however they were put together meanwhile."""
+    width = 64
+    while have < row.seq:
+        last = min(have + width, row.seq)
+        found = [
+            _cut(segment, have + 1, row.seq) for segment in source.segments(row.thread_id, first=have + 1, last=last)
+        ]
+        if found:
+            yield found[::-1]
+        size = sum(size_of(segment.rows) for segment in found)
+        width = max(1, width // 2) if size > _BYTES else width * 2 if size < _BYTES // 4 else width
+        have = max([last, *(segment.last for segment in found)])
+
+
+def _cut(segment: Segment, first: int, last: int) -> Segment:
+    if first <= segment.first and segment.last <= last:
+        return segment
+    rows = tuple(row for row in segment.rows if first <= row.checkpoint <= last)
+    return replace(segment, first=max(segment.first, first), last=min(segment.last, last), rows=rows)
+
+
+def _stands(then: ThreadRecord, now: ThreadRecord) -> bool:
+    """Whether all that the row of then refers to was there while the segments were read."""
+    return (
+        then.created_at == now.created_at
+        and then.floor == now.floor
+        and all(now.names.get(name) == seq for name, seq in then.names.items())
+    )

@@ -1,0 +1,53 @@
+"""How many segments to fetch at a time: bounded in number and in bytes, so that no history is too large to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .base import CheckpointStore
+from .records import Segment
+from .segments import Row
+
+_FEWEST, _MOST = 4, 512
+_BYTES = 4 << 20
+"""What one fetch should hold, as far as the one before it lets it be foreseen."""
+_ROW = 64
+"""What a row counts beside its payload."""
+
+
+def size_of(rows: Sequence[Row]) -> int:
+    """Bytes that rows take, about."""
+    return sum(len(row.payload) for row in rows) + _ROW * len(rows)
+
+
+class Width:
+    """The number of segments to ask for next."""
+
+    __slots__ = ("count", "most")
+
+    def __init__(self, most: int = _MOST) -> None:
+        self.most = most
+        self.count = min(_FEWEST, most)
+
+    def learn(self, found: Sequence[Segment], *, useful: bool = True) -> None:
+        """Note what was found. Where it was of use more is asked for, up to so many bytes; where not, less."""
+        if not found:
+            return
+        average = max(sum(size_of(segment.rows) for segment in found) // len(found), 1)
+        wanted = self.count * 4 if useful else self.count // 4
+        self.count = max(1, min(max(wanted, _FEWEST), self.most, _BYTES // average))
+
+
+def newest_first(
+    store: CheckpointStore, thread_id: str, last: int, *, first: int = 1, most: int = _MOST
+) -> Iterator[Segment]:
+    """A thread's segments that overlap commits `first..last`, newest first, fetched as they are asked for, at most
+    `most` at a time."""
+    width = Width(most)
+    while last >= first:
+        found = store.segments(thread_id, first=first, last=last, limit=width.count)
+        yield from found
+        if len(found) < width.count:
+            return
+        last = found[-1].first - 1
+        width.learn(found)

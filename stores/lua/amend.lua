@@ -1,0 +1,48 @@
+-- ARGV: retention ('' leaves it), floor ('' leaves it), seq seen by housekeeping ('' leaves it); then names and their
+-- checkpoints (pairs, after their number; 0 takes a name away)
+local retention, floor, tidied = unpack(ARGV, 1, 3)
+local now = row_fields('seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq')
+if not now.seq then
+  return {'unknown'}
+end
+local last = 4 + 2 * tonumber(ARGV[4])
+local lowest, safe = tonumber(now.floor), {}
+if lowest > 0 and last > 4 then
+  local fields = redis.call('HGETALL', ROW)
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 5) == 'name:' then
+      safe[fields[i + 1]] = true
+    end
+  end
+  for _, fork in ipairs(redis.call('HVALS', FORKS)) do
+    safe[string.match(fork, '^%d+')] = true
+  end
+end
+for i = 5, last, 2 do
+  local seq = tonumber(ARGV[i + 1])
+  if seq > 0 and ((now.origin_thread ~= '' and seq <= tonumber(now.origin_seq)) or seq > tonumber(now.seq)
+    or (seq < lowest and not safe[ARGV[i + 1]])) then
+    return {'refused', row(), redis.call('HVALS', FORKS)}
+  end
+end
+if floor ~= '' and tonumber(floor) > tonumber(now.head) then
+  return {'refused', row(), redis.call('HVALS', FORKS)}
+end
+
+for i = 5, last, 2 do
+  if ARGV[i + 1] == '0' then
+    redis.call('HDEL', ROW, 'name:' .. ARGV[i])
+  else
+    redis.call('HSET', ROW, 'name:' .. ARGV[i], ARGV[i + 1])
+  end
+end
+if retention ~= '' then
+  redis.call('HSET', ROW, 'retention', retention)
+end
+if floor ~= '' and tonumber(floor) > lowest then
+  redis.call('HSET', ROW, 'floor', floor)
+end
+if tidied ~= '' and tonumber(tidied) > tonumber(now.tidied) then
+  redis.call('HSET', ROW, 'tidied', tidied)
+end
+return {'amended', row()}

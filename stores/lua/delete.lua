@@ -1,0 +1,17 @@
+-- Removes a thread, unless it is runnable or forks are registered: whether those are there has to be asked elsewhere.
+local now = row_fields('number', 'thread', 'graph', 'status', 'origin_thread', 'origin_token')
+if not now.number then
+  return {'gone'}
+end
+if RUNNABLE[now.status] then
+  return {'refused', row()}
+end
+if redis.call('EXISTS', FORKS) == 1 then
+  return {'forks', redis.call('HGETALL', FORKS)}
+end
+leave(now.number, now.thread, now.graph, now.status)
+redis.call('ZREM', DUE, now.number .. now.thread)
+for i = 1, OWN do
+  redis.call('UNLINK', KEYS[i])
+end
+return {'gone', now.origin_thread, now.origin_token}

@@ -1,0 +1,49 @@
+-- ARGV: time to live, message id, body, bytes of its payload, run it was meant for, whether it is allotted one, the
+-- new run's record, whether it wakes what has ended, whether it answers interrupts, time of the update ('' for none);
+-- what is expected: statuses (each between commas), wait, run, head; then fields of the row (pairs, after their number)
+local ttl, id, body, size, run, starts, record, revives, resumes, at, statuses, wait, for_run, head = unpack(ARGV, 1, 14)
+local now = row_fields('status', 'run', 'head', 'waits', 'inbox', 'runs', 'wake_at', 'number', 'thread', 'expires')
+if not now.status then
+  return {'unknown'}
+end
+local before = redis.call('HGET', MESSAGES, 'i:' .. id)
+if before then
+  return {'repeated', before, redis.call('HGET', MESSAGES, before .. ':run'), row()}
+end
+local waits = cjson.decode(now.waits)
+local left = {}
+for _, open in ipairs(waits) do
+  if wait ~= '' and open ~= wait then
+    left[#left + 1] = open
+  end
+end
+if not string.find(statuses, ',' .. now.status .. ',', 1, true)
+  or (for_run ~= '0' and for_run ~= now.run)
+  or (head ~= '0' and head ~= now.head)
+  or (wait ~= '' and #left == #waits) then
+  return {'refused', row()}
+end
+
+local number = text(redis.call('HINCRBY', ROW, 'inbox', 1))
+if starts == '1' then
+  run = text(redis.call('HINCRBY', ROW, 'runs', 1))
+  redis.call('HSET', RUNS, run .. ':made', record)
+end
+add_message(number, id, run, '0', body, size)
+write_pairs(ROW, 15)
+if resumes == '1' then
+  -- An empty list would be encoded as an object.
+  redis.call('HSET', ROW, 'waits', #left > 0 and cjson.encode(left) or '[]')
+end
+if at ~= '' then
+  redis.call('HSET', ROW, 'updated_at', at)
+end
+if PARKED[now.status] or (ENDED[now.status] and revives == '1') then
+  redis.call('HSET', ROW, 'status', 'queued')
+  change_status(now.number, now.thread, now.status, 'queued')
+  schedule(now.number, now.thread, 'queued', now.wake_at)
+end
+if now.expires then
+  settle(ttl)
+end
+return {'kept', number, run, row()}

@@ -1,0 +1,2 @@
+-- ARGV: '1' for those that are unread only
+return message_list(ARGV[1] == '1')

@@ -1,0 +1,187 @@
+"""Retention and compaction of one thread: one pass from its newest segment to its oldest, in small transactions.
+
+First the floor rises: from then on nothing new can refer to what lies below it. Then rows go that nothing needs, and
+small segments are put together. Last the thread is marked as tidied. A pass may break off anywhere, and two may run at
+once: each batch is written only if what it replaces is still there, and a later pass finds what is left to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from .base import CheckpointStore
+from .chains import Sieve
+from .compaction import Batch, Packer
+from .errors import Corrupt, NewerFormat, ThreadReferenced, UnknownThread
+from .fetching import newest_first
+from .history import HistoryReader
+from .records import LOADING, Amendment, Retention, Segment, ThreadRecord
+from .retention import KEEP_ALL, READABLE, SETTING, Meaning, floor_of, is_over, retention_from, sweeps
+from .segments import Row
+from .transitions import protected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a batch did, or the sum of several."""
+
+    checkpoints: int = 0
+    """Checkpoints removed."""
+    dropped: int = 0
+    """Rows removed, those of checkpoints included."""
+    before: int = 0
+    """Segments replaced..."""
+    after: int = 0
+    """...by so many."""
+    written: int = 0
+    """Bytes of the rows in those."""
+    deleted: int = 0
+    """Threads deleted."""
+    referenced: int = 0
+    """Threads that would have been deleted, if there were no forks of them."""
+
+    def __add__(self, other: Progress) -> Progress:
+        return Progress(
+            checkpoints=self.checkpoints + other.checkpoints,
+            dropped=self.dropped + other.dropped,
+            before=self.before + other.before,
+            after=self.after + other.after,
+            written=self.written + other.written,
+            deleted=self.deleted + other.deleted,
+            referenced=self.referenced + other.referenced,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidier:
+    """Keeps the threads of one store in order."""
+
+    store: CheckpointStore
+    meaning: Meaning
+    retention: Retention = KEEP_ALL
+    """For threads that have none of their own."""
+    dry_run: bool = False
+    """Change nothing, only tell what would be done."""
+    overrides: bool = False
+    """`retention` holds for threads that have one of their own, too."""
+
+    @classmethod
+    def of(cls, store: CheckpointStore, meaning: Meaning) -> Self:
+        """With the retention that the store has saved. Raises `StoreMisuse` if it is none."""
+        return cls(store=store, meaning=meaning, retention=retention_from(store.setting(SETTING)))
+
+    def thread(self, thread_id: str, now: float, *, thorough: bool = False) -> Iterator[Progress]:
+        """Tidy one thread, at `now` (Unix seconds); yields after each transaction, and may be left there.
+
+        `thorough`: drop at once all that may be dropped, rather than when there is enough of it. A thread that is gone
+        is none to tidy. Raises `StoreUnavailable`; `Corrupt`, `NewerFormat` where the thread's history does not decode.
+        """
+        try:
+            yield from self._thread(self.store.thread(thread_id), now, thorough)
+        except UnknownThread as error:
+            if error.thread_id != thread_id:
+                raise
+
+    def guarded(
+        self, thread_id: str, now: float, failed: list[tuple[str, str]], *, thorough: bool = False
+    ) -> Iterator[Progress]:
+        """As `thread`, but a thread whose history does not decode is added to `failed` with the reason."""
+        try:
+            yield from self.thread(thread_id, now, thorough=thorough)
+        except (Corrupt, NewerFormat) as error:
+            failed.append((thread_id, str(error)))
+
+    def _thread(self, row: ThreadRecord, now: float, thorough: bool) -> Iterator[Progress]:
+        retention = self.retention if self.overrides else row.retention or self.retention
+        if row.driver == LOADING:
+            return
+        if is_over(row, retention, now):
+            yield self._delete(row)
+            return
+        sieve, postponed = None, False
+        if row.driver in READABLE:
+            before = row.floor
+            row = self._raised(row, retention, now)
+            if row.floor and (thorough or sweeps(row, before)):
+                postponed = self._lowest_referred(row) < row.floor
+                sieve = None if postponed else self._sieve(row)
+        for batch in _batches(self.store, row, sieve):
+            if not self.dry_run and not self.store.rewrite(row.thread_id, batch.old, batch.new):
+                return  # somebody else tidies it
+            yield Progress(
+                checkpoints=batch.checkpoints,
+                dropped=batch.dropped,
+                before=len(batch.old),
+                after=len(batch.new),
+                written=batch.size,
+            )
+        if not (self.dry_run or postponed) and row.tidied < row.seq:
+            self.store.amend(row.thread_id, Amendment(tidied=row.seq))
+
+    def _delete(self, row: ThreadRecord) -> Progress:
+        if self.dry_run:
+            referenced = bool(self.store.forks(row.thread_id))
+            return Progress(referenced=1) if referenced else Progress(deleted=1)
+        try:
+            self.store.delete(row.thread_id)
+        except ThreadReferenced:
+            return Progress(referenced=1)
+        return Progress(deleted=1)
+
+    def _sieve(self, row: ThreadRecord) -> Sieve:
+        return Sieve(row.floor, protected(row, self.store.forks(row.thread_id)), self.meaning.manifest)
+
+    def _raised(self, row: ThreadRecord, retention: Retention, now: float) -> ThreadRecord:
+        """The row with its floor where retention wants it."""
+        floor = floor_of(self._own_checkpoints(row), retention, self.meaning, now)
+        if floor > row.floor:
+            floor = int(min(floor, self._lowest_referred(row)))
+        if floor <= row.floor:
+            return row
+        return replace(row, floor=floor) if self.dry_run else self.store.amend(row.thread_id, Amendment(floor=floor))
+
+    def _own_checkpoints(self, row: ThreadRecord) -> Iterator[Row]:
+        for thread_id, checkpoint in HistoryReader(self.store, row.thread_id).checkpoints():
+            if thread_id != row.thread_id or checkpoint.checkpoint < row.floor:
+                return
+            yield checkpoint
+
+    def _lowest_referred(self, row: ThreadRecord) -> float:
+        """The oldest checkpoint of the thread's own from which an unread message wants to go on.
+
+        One that was accepted before the floor rises must find its checkpoint. And where the floor rose just after, the
+        owner may have read that checkpoint: its next commit then refers to it, and the message is unread until that
+        commit; so what is below the floor has to wait for it.
+        """
+        own = row.origin.seq if row.origin is not None else 0
+        referred = (self.meaning.refers_to(message) for message in self.store.messages(row.thread_id))
+        return min((seq for seq in referred if seq > own), default=math.inf)
+
+
+def _backwards(store: CheckpointStore, row: ThreadRecord) -> Iterator[Segment]:
+    """A thread's segments, newest first. Those tidied before are large: one at a time, since most are not needed."""
+    low = row.seq + 1
+    for segment in newest_first(store, row.thread_id, row.seq, first=row.tidied + 1):
+        low = segment.first
+        yield segment
+    yield from newest_first(store, row.thread_id, low - 1, most=1)
+
+
+def _batches(store: CheckpointStore, row: ThreadRecord, sieve: Sieve | None) -> Iterator[Batch]:
+    """What is to be rewritten. Without a sieve only as far back as it is of use."""
+    packer = Packer()
+    for segment in _backwards(store, row) if sieve is None else newest_first(store, row.thread_id, row.seq):
+        rows = segment.rows if sieve is None else sieve.sift(segment.rows)
+        if segment.last >= row.seq:
+            continue  # the owner may have to find its last commit again
+        batch = packer.add(segment, rows)
+        if batch is not None:
+            yield batch
+        if sieve is None and segment.last <= row.tidied and packer.settled:
+            return
+    batch = packer.flush()
+    if batch is not None:
+        yield batch

@@ -1,0 +1,221 @@
+"""Checkpoints that go, and all the others that stay readable."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from perdure.saver import PerdureSaver
+from perdure.stores.chains import VALUES
+from perdure.stores.errors import StoreMisuse, ThreadExists
+from perdure.stores.memory import MemoryStore
+from perdure.stores.records import LOADING, Segment
+from tests.saver.puts import Run, at, values_at, writes_at
+from tests.saver.test_graphs import delta_graph, thread
+
+
+def long_run(saver: PerdureSaver, name: str = "t", runs: int = 4, steps: int = 12) -> list[Any]:
+    """Appends, edits and forks, with writes; each checkpoint's config and what it has to read."""
+    run, log = Run(saver, name), ["x" * 600]
+    kept: list[Any] = []
+    for number in range(runs * steps):
+        log = [*log, f"{number}" * 100] if number % 5 else [*log[:1], f"{number}", *log[2:]]
+        config = run.put({"log": log, "once" if number == 3 else "n": number}, run_id=f"run{number // steps}")
+        saver.put_writes(config, [("w", number)], "task")
+        kept.append((config, dict(run.values), [("task", "w", number)], number // steps))
+        if number % 11 == 10:
+            run.go_back(kept[chance(number, len(kept))][0])
+            log = run.values["log"]
+    saver.put_writes(kept[5][0], [("w", "late")], "late")
+    kept[5][2].insert(0, ("late", "w", "late"))
+    return kept
+
+
+def chance(seed: int, below: int) -> int:
+    return random.Random(seed).randrange(below)
+
+
+def check(saver: PerdureSaver, kept: Sequence[Any]) -> None:
+    assert [each.config for each in saver.list(at(kept[0][0]["configurable"]["thread_id"]))] == [
+        config for config, *_ in reversed(kept)
+    ]
+    for config, values, writes, _ in kept:
+        assert values_at(saver, config) == values
+        assert writes_at(saver, config) == writes
+
+
+def kept_rows(saver: PerdureSaver) -> int:
+    store = saver.store
+    ids = [row.thread_id for row in store.threads().threads]
+    return sum(row.kind in VALUES for each in ids for segment in store.segments(each) for row in segment.rows)
+
+
+def test_keep_latest_keeps_what_the_newest_is_made_of(any_saver: PerdureSaver) -> None:
+    kept = long_run(any_saver)
+    before = kept_rows(any_saver)
+    any_saver.prune(["t", "unknown"])
+    for saver in (any_saver, PerdureSaver(any_saver.store)):
+        check(saver, kept[-1:])
+        assert saver.get_tuple(kept[0][0]) is None
+        newest = saver.get_tuple(at("t"))
+        assert newest is not None
+        assert newest.parent_config is None
+    assert kept_rows(any_saver) < before / 2
+    run = Run(any_saver)
+    run.go_back(at("t"))
+    run.put({"log": [*run.values["log"], "on"]})
+    assert values_at(any_saver, at("t"))["log"][-1] == "on"
+
+
+@pytest.mark.parametrize("gone", [[0], [1, 2], [3], [0, 1, 2, 3]])
+def test_deleting_runs_leaves_the_others_whole(any_saver: PerdureSaver, gone: list[int]) -> None:
+    kept = long_run(any_saver)
+    other = long_run(any_saver, "other", runs=1)
+    any_saver.delete_for_runs([f"run{number}" for number in gone if number])
+    assert len([*any_saver.list(at("other"))]) == len(other)
+    any_saver.delete_for_runs([f"run{number}" for number in gone])
+    stay = [each for each in kept if each[3] not in gone]
+    if stay:
+        check(any_saver, stay)
+        check(PerdureSaver(any_saver.store), stay)
+    else:
+        assert any_saver.get_tuple(at("t")) is None
+        assert kept_rows(any_saver) == 0
+    run = Run(any_saver)
+    if stay:
+        run.go_back(at("t"))
+    run.put({"log": ["again"]})
+    assert values_at(PerdureSaver(any_saver.store), at("t"))["log"] == ["again"]
+
+
+@pytest.mark.parametrize("how", ["prune", "runs"])
+def test_delta_channels_survive(any_saver: PerdureSaver, how: str) -> None:
+    """LangGraph rebuilds them from the writes of ancestors, which go out of sight but stay."""
+    graph, config = delta_graph(any_saver), thread()
+    for run in range(3):
+        graph.invoke({"count": 0, "log": ["in"]}, {**config, "metadata": {"run_id": f"run{run}"}})
+    before = graph.get_state(config).values
+    if how == "prune":
+        any_saver.prune(["t"])
+        assert len([*graph.get_state_history(config)]) == 1
+    else:
+        any_saver.delete_for_runs(["run0", "run1"])
+        assert {each.metadata["run_id"] for each in any_saver.list(config)} == {"run2"}
+    assert graph.get_state(config).values == before
+    graph.invoke({"count": 6}, config)
+    assert len(graph.get_state(config).values["rare"]) == len(before["rare"]) + 1
+
+
+class Meddled(MemoryStore):
+    """Another process forks from an old checkpoint in the middle of a prune."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meddle: list[Any] = []
+
+    def rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
+        if self.meddle:
+            self.meddle.pop()()
+        return super().rewrite(thread_id, old, new)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 5, 40])
+def test_a_fork_while_others_prune(moment: int) -> None:
+    """Whenever it comes, it reads back whole: what it inherits is kept, or it is written anew."""
+    store = Meddled()
+    saver, other = PerdureSaver(store), PerdureSaver(store)
+    kept = long_run(saver)
+    old = Run(other)
+    old.go_back(kept[10][0])
+    saver.put_writes(kept[-1][0], [("w", 0)], "other")
+
+    def fork() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(old.put, {"n": -1}).result()
+
+    store.meddle = [fork, *[lambda: None] * moment]
+    saver.prune(["t"])
+    wanted = {**kept[10][1], "n": -1}
+    for each in (saver, other, PerdureSaver(store)):
+        assert values_at(each, old.config) == wanted
+    saver.prune(["t"])
+    check(PerdureSaver(store), [(old.config, wanted, [], 0)])
+
+
+def test_a_prune_that_is_broken_off_is_finished_by_the_next() -> None:
+    class Broken(Exception):
+        pass
+
+    def die() -> None:
+        raise Broken
+
+    for moment in range(0, 90, 7):
+        store = Meddled()
+        saver = PerdureSaver(store)
+        kept = long_run(saver)
+        store.meddle = [die, *[lambda: None] * moment]
+        with pytest.raises(Broken):
+            saver.prune(["t"])
+        again = PerdureSaver(store)
+        assert values_at(again, at("t")) == kept[-1][1]
+        for each in again.list(at("t")):
+            assert each.checkpoint["channel_values"] in [values for _, values, *_ in kept]
+        again.prune(["t"])
+        check(again, kept[-1:])
+
+
+def test_copies_are_threads_of_their_own(any_saver: PerdureSaver) -> None:
+    kept = long_run(any_saver, runs=1)
+    child = Run(any_saver, namespace="child:1")
+    child.put({"log": ["child"]})
+    any_saver.copy_thread("t", "copy")
+    with pytest.raises(ThreadExists):
+        any_saver.copy_thread("t", "copy")
+    any_saver.copy_thread("unknown", "nowhere")
+    any_saver.delete_thread("t")
+    assert [*any_saver.list(at("t"))] == []
+    moved = [({"configurable": {**config["configurable"], "thread_id": "copy"}}, *rest) for config, *rest in kept]
+    check(any_saver, moved)
+    assert values_at(any_saver, at("copy", namespace="child:1"))["log"] == ["child"]
+    run = Run(any_saver, "copy")
+    run.go_back(at("copy"))
+    run.put({"log": [*run.values["log"], "on"]})
+    any_saver.prune(["copy"], strategy="delete")
+    assert any_saver.store.threads().threads == ()
+
+
+def test_a_copy_that_was_broken_off_is_not_seen_and_made_anew() -> None:
+    class Dying(MemoryStore):
+        dies = True
+
+        def load(self, image: Any, segments: Any = (), *, complete: bool = False) -> None:
+            super().load(image, segments, complete=complete)
+            if self.dies and image.thread.metadata["langgraph_namespace"]:
+                raise KeyboardInterrupt
+
+    store = Dying()
+    saver = PerdureSaver(store)
+    kept = long_run(saver, runs=1)
+    Run(saver, namespace="child:1").put({"log": ["child"]})
+    with pytest.raises(KeyboardInterrupt):
+        saver.copy_thread("t", "copy")
+    assert saver.get_tuple(at("copy")) is None
+    assert any(row.driver == LOADING for row in store.threads().threads)
+    with pytest.raises(StoreMisuse, match="copied"):
+        Run(saver, "copy").put({"a": 1})
+    store.dies = False
+    saver.copy_thread("t", "copy")
+    assert len([*saver.list(at("copy"))]) == len(kept)
+
+
+def test_what_is_no_list_or_no_strategy(saver: PerdureSaver) -> None:
+    with pytest.raises(StoreMisuse, match="list of ids"):
+        saver.prune("t")
+    with pytest.raises(StoreMisuse, match="keep_latest or delete"):
+        saver.prune(["t"], strategy="other")
+    with pytest.raises(StoreMisuse, match="thread_id"):
+        saver.get_tuple({"configurable": {}})
