@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import Checkpoint
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.segments import Kind, Row
 from .changes import Base, change, outline
-from .claims import Held, Memory
+from .memory import Held, Memory
 from .places import Place
 from .reader import Found, Reader
 from .records import Packed

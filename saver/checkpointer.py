@@ -27,9 +27,10 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import StoreMisuse
 from ..stores.urls import open_store
-from .claims import Claims, Memory
+from .claims import Claims
 from .copying import copy_thread, delete_thread
 from .listing import Listing
+from .memory import Memory
 from .places import Place, all_places, places_of
 from .pruning import Pruner
 from .reader import Found, Reader, TaskWrite

@@ -31,10 +31,14 @@ def copy_thread(store: CheckpointStore, source: str, target: str) -> None:
         raise ThreadExists(target)
     delete_thread(store, target)
     # The others refer to the root's thread, so it is begun first; and as it ends last, the target appears with it.
-    store.load(_image(root.record(0.0)))
+    image = _copy(store, places[0], root)
+    if image is None:
+        return
     for place in places[1:]:
-        _copy(store, place, Place(target, place.namespace))
-    _copy(store, places[0], root)
+        copied = _copy(store, place, Place(target, place.namespace))
+        if copied is not None:
+            store.load(copied, complete=True)
+    store.load(image, complete=True)
 
 
 def delete_thread(store: CheckpointStore, thread: str) -> None:
@@ -49,22 +53,21 @@ def delete_thread(store: CheckpointStore, thread: str) -> None:
             continue  # a subgraph began meanwhile
 
 
-def _copy(store: CheckpointStore, source: Place, target: Place) -> None:
+def _copy(store: CheckpointStore, source: Place, target: Place) -> ThreadImage | None:
+    """Load all of a thread but its completion, for which the image is returned; None if there is no source."""
     for _ in range(_ATTEMPTS):
         try:
             row = store.thread(source.thread_id)
         except UnknownThread:
-            return
+            return None
         fresh = target.record(row.created_at)
         image = _image(replace(row, thread_id=fresh.thread_id, origin=fresh.origin, metadata=fresh.metadata, names={}))
         for batch in _batches(store, source, target, row.seq):
             store.load(image, batch)
         # Rows are taken out of a thread only after it was claimed: without that, what was read belongs together.
         if store.thread(source.thread_id).epoch == row.epoch:
-            store.load(image, complete=True)
-            return
-        if target.namespace:
-            store.delete(target.thread_id)
+            return image
+        store.delete(target.thread_id)
     raise StoreUnavailable(
         f"thread {source.thread!r} was not copied: it changes its writers all the time; try again when it is quiet"
     )

@@ -10,7 +10,8 @@ import msgspec
 from langgraph.checkpoint.base import Checkpoint
 
 from .channels import ChannelWriter
-from .claims import Claims, Draft, Held
+from .claims import Claims
+from .memory import Draft, Held
 from .places import Place
 from .reader import Found, numbered
 from .records import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,8 @@ from perdure.saver import PerdureSaver
 from perdure.stores.chains import VALUES
 from perdure.stores.errors import StoreMisuse, ThreadExists
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import LOADING, Segment
+from perdure.stores.records import LOADING, Retention, Segment
+from perdure.stores.tidying import Tidier
 from tests.saver.puts import Run, at, values_at, writes_at
 from tests.saver.test_graphs import delta_graph, thread
 
@@ -92,6 +93,18 @@ def test_deleting_runs_leaves_the_others_whole(any_saver: PerdureSaver, gone: li
     assert values_at(PerdureSaver(any_saver.store), at("t"))["log"] == ["again"]
 
 
+def test_latecomers_are_found_past_those_that_were_deleted(saver: PerdureSaver) -> None:
+    run = Run(saver)
+    first, second = (run.put({"n": number}, run_id=f"run{number}") for number in range(2))
+    for number in range(2, 30):
+        run.put({"n": number}, run_id="run2")
+    saver.put_writes(second, [("w", "kept")], "late")
+    saver.put_writes(first, [("w", "gone")], "late")
+    run.put({"n": 30}, run_id="run2")
+    saver.delete_for_runs(["run0"])
+    assert writes_at(PerdureSaver(saver.store), second) == [("late", "w", "kept")]
+
+
 @pytest.mark.parametrize("how", ["prune", "runs"])
 def test_delta_channels_survive(any_saver: PerdureSaver, how: str) -> None:
     """LangGraph rebuilds them from the writes of ancestors, which go out of sight but stay."""
@@ -108,6 +121,31 @@ def test_delta_channels_survive(any_saver: PerdureSaver, how: str) -> None:
     assert graph.get_state(config).values == before
     graph.invoke({"count": 6}, config)
     assert len(graph.get_state(config).values["rare"]) == len(before["rare"]) + 1
+
+
+def packed(saver: PerdureSaver) -> None:
+    """Put the segments of all threads together, as a store's housekeeping does."""
+    for row in saver.store.threads().threads:
+        # Nothing is dropped of threads that are LangGraph's, so what their rows mean is never asked.
+        for _ in Tidier(store=saver.store, meaning=cast(Any, None), retention=Retention(max_checkpoints=1)).thread(
+            row.thread_id, 0.0
+        ):
+            pass
+
+
+def test_packed_histories_read_the_same_and_can_be_pruned(any_saver: PerdureSaver) -> None:
+    kept = long_run(any_saver)
+    before = len(any_saver.store.segments(any_saver.store.threads().threads[0].thread_id))
+    packed(any_saver)
+    assert len(any_saver.store.segments(any_saver.store.threads().threads[0].thread_id)) < before / 3
+    for saver in (any_saver, PerdureSaver(any_saver.store)):
+        check(saver, kept)
+    run = Run(any_saver)
+    run.go_back(kept[7][0])
+    config = run.put({"log": [*run.values["log"], "on"]}, run_id="run9")
+    packed(any_saver)
+    any_saver.delete_for_runs(["run0", "run2"])
+    check(any_saver, [each for each in [*kept, (config, run.values, [], 9)] if each[3] not in (0, 2)])
 
 
 class Meddled(MemoryStore):
@@ -210,6 +248,27 @@ def test_a_copy_that_was_broken_off_is_not_seen_and_made_anew() -> None:
     store.dies = False
     saver.copy_thread("t", "copy")
     assert len([*saver.list(at("copy"))]) == len(kept)
+
+
+def test_a_copy_while_others_prune() -> None:
+    """It is that of before or that of after, never a mixture."""
+
+    class Pruned(MemoryStore):
+        meddle: Any = None
+
+        def load(self, image: Any, segments: Any = (), *, complete: bool = False) -> None:
+            super().load(image, segments, complete=complete)
+            if self.meddle is not None:
+                meddle, self.meddle = self.meddle, None
+                meddle()
+
+    store = Pruned()
+    saver, other = PerdureSaver(store), PerdureSaver(store)
+    kept = long_run(saver)
+    store.meddle = lambda: other.prune(["t"])
+    saver.copy_thread("t", "copy")
+    (config, values, writes, _) = kept[-1]
+    check(saver, [({"configurable": {**config["configurable"], "thread_id": "copy"}}, values, writes, 0)])
 
 
 def test_what_is_no_list_or_no_strategy(saver: PerdureSaver) -> None:

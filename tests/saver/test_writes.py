@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -124,14 +125,13 @@ def test_calls_that_wait_for_one_commit_go_together_in_the_next() -> None:
     saver = PerdureSaver(store)
     config = Run(saver).put({"a": 1})
     before = store.commits
-    with saver._memory.lock(store.threads().threads[0].thread_id), ThreadPoolExecutor(8) as pool:
-        for number in range(8):
-            pool.submit(saver.put_writes, config, [("a", number)], f"task{number}")
-        while len(saver._memory.queues._waiting[store.threads().threads[0].thread_id]) < 8:
-            pass
-        saver._memory.lock(store.threads().threads[0].thread_id).release()
-        pool.shutdown()
-        saver._memory.lock(store.threads().threads[0].thread_id).acquire()
+    thread_id = store.threads().threads[0].thread_id
+    lock, waiting = saver._memory.lock(thread_id), saver._memory.queues._waiting
+    with ThreadPoolExecutor(8) as pool:
+        with lock:
+            jobs = [pool.submit(saver.put_writes, config, [("a", n)], f"task{n}") for n in range(8)]
+            while len(waiting.get(thread_id, ())) < 8 and not any(job.done() for job in jobs):
+                time.sleep(0.001)
     assert store.commits == before + 1
     assert len(writes_at(saver, config)) == 8
 
