@@ -56,6 +56,8 @@ class Housekeeper:
                 await self.round()
             except StoreError as error:
                 LOGGER.info("housekeeping waits for the store: %s", error)
+            except Exception:  # threads must run on, whatever goes wrong here
+                LOGGER.exception("housekeeping broke off; it tries again")
 
     async def round(self) -> Progress:
         """Do all that is due now."""

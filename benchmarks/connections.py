@@ -3,9 +3,10 @@ process (`python -m benchmarks.connections`).
 
 Each thread commits in sync mode: the next commit starts when the one before is acknowledged.
 
-- slots: every process has a store of its own; the machine's places cap their connections (`stores/node_slots.py`).
-- gateway: a prototype that exists only here. One process has the connections; the others reach it over a Unix socket with
-  msgpack-encoded commits, and it puts all those that arrive while a transaction is being written into the next one.
+- slots: every process has a store of its own; the machine's places cap their connections (`stores/node_slots.py`). The
+  threads of one process are written in groups, as `runtime/writer.py` does it.
+- gateway: a prototype that exists only here. One process has the connections; the others reach it over a Unix socket
+  with msgpack-encoded commits, and it puts all those that arrive while a transaction is written into the next one.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from statistics import median
 from typing import Annotated
 
@@ -32,10 +34,11 @@ import psutil
 import typer
 from rich.console import Console
 
-from perdure.stores.backed import Encoded
 from perdure.stores.base import CommitResult
+from perdure.stores.errors import StoreError
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.records import Commit, Committed, ThreadRecord
+from perdure.stores.sealing import Encoded
 from perdure.stores.segments import Kind, Row, encode_segment
 from tests.servers.postgres import PostgresServer
 
@@ -43,7 +46,7 @@ from .disk import sync_seconds
 from .report import Line, Report, percentile
 
 FORK = multiprocessing.get_context("fork")
-CASES = ((1, 1), (4, 1), (4, 4), (16, 1), (16, 4), (16, 16), (64, 1), (64, 4), (64, 16))
+CASES = ((1, 1), (4, 1), (4, 4), (16, 1), (16, 4), (16, 16), (48, 48), (64, 1), (64, 4), (64, 16))
 """(threads, processes)."""
 TOKEN = "token"
 PAYLOAD = os.urandom(200)
@@ -190,19 +193,49 @@ def through_gateway(path: str) -> Committer:
     return write
 
 
+class Grouped:
+    """A thread that writes what its process's threads have ready in one transaction, while the next commits gather."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._ready: SimpleQueue[tuple[Commit, Future[CommitResult]]] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def commit(self, commit: Commit) -> CommitResult:
+        result: Future[CommitResult] = Future()
+        self._ready.put((commit, result))
+        return result.result()
+
+    def _run(self) -> None:
+        while True:
+            group = [self._ready.get()]
+            with suppress(Empty):
+                while len(group) < LARGEST_GROUP:
+                    group.append(self._ready.get_nowait())
+            try:
+                outcomes = self._store.commit([each for each, _ in group])
+            except StoreError as error:
+                for _, waiting in group:
+                    waiting.set_exception(error)
+                continue
+            for (_, waiting), outcome in zip(group, outcomes, strict=True):
+                waiting.set_result(outcome)
+
+
 # -- the workers -----------------------------------------------------------------------------------------------------
 
 
 def work(url: str, gateway: str | None, names: list[str], seconds: float, answers: Connection) -> None:
     """A process: its threads commit until the time is over. Sends (latencies, CPU seconds)."""
     store = PostgresStore(url) if gateway is None else None
+    grouped = Grouped(store) if store is not None else None
     answers.send(None)
     answers.recv()
     latencies: list[float] = []
 
     def run(name: str) -> None:
-        if store is not None:
-            write: Committer = lambda commit: store.commit([commit])[0]
+        if grouped is not None:
+            write = grouped.commit
         else:
             assert gateway is not None
             write = through_gateway(gateway)
@@ -225,6 +258,8 @@ def work(url: str, gateway: str | None, names: list[str], seconds: float, answer
     for thread in threads:
         thread.join()
     answers.send((latencies, time.process_time() - cpu))
+    # What the server's process for this connection used is read while there is one.
+    answers.recv()
     if store is not None:
         store.close()
 
@@ -262,6 +297,8 @@ def measure(server: PostgresServer, mode: str, threads: int, processes: int, sec
         elapsed = time.perf_counter() - start
         server_cpu += family_cpu(server.pid)
         gateway_cpu += cpu_of(gateway.pid) if gateway is not None and gateway.pid else 0.0
+        for pipe in ours:
+            pipe.send(None)
         for worker in workers:
             worker.join()
         if gateway is not None:
@@ -329,8 +366,8 @@ def main(
         gain = shown["gateway"].rate / shown["slots"].rate
         for mode, one in shown.items():
             note = (
-                f"p50 {one.p50:.2f} ms, p99 {one.p99:.2f} ms; CPU {one.cpu:.0f} + server {one.server_cpu:.0f} µs a commit; "
-                f"{one.connections} connections"
+                f"p50 {one.p50:.2f} ms, p99 {one.p99:.2f} ms; CPU {one.cpu:.0f} + server {one.server_cpu:.0f} µs a "
+                f"commit; {one.connections} connections"
             )
             what = f"{threads} threads in {processes} processes: {mode}"
             lines.append(Line(what, f"{one.rate:,.0f}/s", f"{note}; {gain:.2f}x" if mode == "gateway" else note))

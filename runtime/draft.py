@@ -42,6 +42,8 @@ class Draft:
     release: bool = False
     expect_inbox: int | None = None
     progress: bool = False
+    size: int = 0
+    """Bytes of its payloads, once it is sealed."""
     events: list[Any] = field(default_factory=list)
     """What observers are told once it is durable."""
 
@@ -52,10 +54,9 @@ class Draft:
             self.rows or self.applied or self.undelivered or self.runs or self.release or self.reason is not None
         )
 
-    @property
-    def size(self) -> int:
-        """Bytes of its payloads."""
-        return sum(len(row.payload) for row in self.all_rows())
+    def seal(self) -> None:
+        """Note what it holds, now that nothing is added any more."""
+        self.size = sum(len(row.payload) for row in self.all_rows())
 
     def all_rows(self) -> Iterator[Row]:
         """Everything that it writes."""

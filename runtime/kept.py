@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 from ..stores.history import COMMIT, KnownRows, tells
 from ..stores.segments import Kind, Row
 from .draft import Draft
+
+_MANY = 128
+"""Drafts that are held before they are looked through."""
+_LARGE = 4 << 20
+"""Bytes of drafts that are held before they are looked through."""
 
 
 class KeptRows:
@@ -17,52 +21,92 @@ class KeptRows:
     def __init__(self, known: KnownRows, most: int) -> None:
         self._known = known
         self._most = most
-        self._bytes = 0
-        self._full = False
-        self._channels: dict[str, dict[int, Sequence[Row]]] = {}
-        """For each channel, by version: the rows from its last whole value on."""
-        self._commits: dict[int, Sequence[Row]] = {}
+        self._channels: dict[str, list[Row]] = {}
+        """For each channel the rows from its last whole value on, oldest first."""
+        self._sizes: dict[str, int] = {}
+        self._commits: dict[int, list[Row]] = {}
         """What else the commits hold, from the newest checkpoint on."""
+        # Most of what is written is soon replaced, so drafts are looked through many at a time, newest first.
+        self._drafts: list[Draft] = []
+        self._bytes = 0
 
     def start(self, channels: Mapping[str, Sequence[Row]]) -> None:
         """Take the rows that recovery read."""
         for name, rows in channels.items():
-            for version, group in groupby(rows, key=lambda row: row.version):
-                self._add(name, version, tuple(group))
+            self._put(name, list(rows))
+        self._bound()
 
     def add(self, draft: Draft) -> None:
-        """Take a sealed draft; one that was taken back and sealed again takes its own place."""
-        if self._full:
+        """Take a sealed draft. One that was taken back and is sealed again comes twice."""
+        if self._most <= 0:
             return
-        if draft.checkpoint:
-            self._commits.clear()
-        self._commits[draft.seq] = [row for row in draft.rows if tells(row)]
-        for name, rows in draft.values.items():
-            self._add(name, draft.seq, rows)
+        self._drafts.append(draft)
+        self._bytes += draft.size
+        if len(self._drafts) >= _MANY or self._bytes > min(_LARGE, self._most):
+            self._look_through()
 
     def give(self) -> None:
         """Hand everything over, once it is durable."""
-        for name, versions in self._channels.items():
-            for version, rows in versions.items():
-                self._known.put((name, version), rows)
+        self._look_through()
+        for name, rows in self._channels.items():
+            self._known.put((name, rows[-1].version), rows)
         for seq, rows in self._commits.items():
             self._known.put((COMMIT, seq), rows)
 
-    def _add(self, name: str, version: int, rows: Sequence[Row]) -> None:
-        versions = self._channels.setdefault(name, {})
-        whole = [place for place, row in enumerate(rows) if row.kind != Kind.DELTA]
-        if whole:
-            # What came before a whole value is no part of it.
-            self._bytes -= sum(map(_size, versions.values()))
-            versions.clear()
-        kept = tuple(rows[whole[-1] :] if whole else rows)
-        self._bytes += _size(kept) - _size(versions.get(version, ()))
-        versions[version] = kept
-        if self._bytes > self._most:
-            self._full = True
-            self._channels.clear()
-            self._commits.clear()
+    def _look_through(self) -> None:
+        newest: dict[str, list[Sequence[Row]]] = {}
+        wanted: dict[str, int] = {}
+        commits: dict[int, list[Row]] = {}
+        seen = -1
+        for draft in reversed(self._drafts):
+            if draft.seq == seen:
+                continue
+            seen = draft.seq
+            for name, rows in draft.values.items():
+                # Others are of a branch that was left.
+                if wanted.get(name, draft.seq) == draft.seq:
+                    group = _from_whole(rows)
+                    newest.setdefault(name, []).append(group)
+                    wanted[name] = _base(group)
+            if not self._headed(commits):
+                commits[draft.seq] = [row for row in draft.rows if tells(row)]
+        self._commits = commits if self._headed(commits) else {**self._commits, **commits}
+        for name, groups in newest.items():
+            self._put(name, [row for group in reversed(groups) for row in group])
+        self._drafts, self._bytes = [], 0
+        self._bound()
+
+    def _put(self, name: str, rows: list[Row]) -> None:
+        older, base = self._channels.get(name, []), _base(rows)
+        while older and older[-1].version > base:
+            self._sizes[name] -= len(older.pop().payload)
+        size = sum(len(row.payload) for row in rows)
+        if older and older[-1].version == base:
+            older += rows
+            self._sizes[name] += size
+        else:
+            # Either a whole value, or the rest of it has to be looked for elsewhere.
+            self._channels[name], self._sizes[name] = rows, size
+
+    def _headed(self, commits: Mapping[int, Sequence[Row]]) -> bool:
+        """Whether these reach back to a checkpoint."""
+        return any(row.kind == Kind.CHECKPOINT for row in commits[min(commits)]) if commits else False
+
+    def _bound(self) -> None:
+        told = sum(len(row.payload) for rows in self._commits.values() for row in rows)
+        if told + sum(self._sizes.values()) > self._most:
+            self._most = 0
+            self._channels, self._sizes, self._commits = {}, {}, {}
 
 
-def _size(rows: Sequence[Row]) -> int:
-    return sum(len(row.payload) for row in rows)
+def _base(rows: Sequence[Row]) -> int:
+    """The version that these rows change; 0 if they hold a whole value."""
+    return rows[0].prev if rows[0].kind == Kind.DELTA else 0
+
+
+def _from_whole(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows from the last whole value on: what came before it is no part of the value."""
+    for place in range(len(rows) - 1, 0, -1):
+        if rows[place].kind != Kind.DELTA:
+            return rows[place:]
+    return rows

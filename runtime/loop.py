@@ -16,6 +16,7 @@ from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.records import Message, Status, ThreadRecord
 from ..stores.segments import Kind
 from . import plan
+from .ahead import Ahead
 from .apply import Applier
 from .commands import Send
 from .control import Next
@@ -31,7 +32,6 @@ from .recorder import Recorder
 from .restore import Restored, encode_interrupts, encode_result
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
-from .values import LazyValues
 from .writer import Durable, Lane, ParkRefused, WriteFailed
 
 
@@ -82,9 +82,7 @@ class ThreadLoop:
         self._batch = 0
         """Rises when tasks are stopped: what they end with afterwards is nobody's."""
         self._durable = record.seq
-        self._decoding: LazyValues | None = None
-        self._decoded: set[str] = set()
-        """Nodes for which those values are decoded."""
+        self._ahead = Ahead(topology)
         self._dead: StoreError | None = None
         self._refused: ParkRefused | None = None
         self._set_options(RunOptions.from_data(restored.options))
@@ -210,7 +208,7 @@ class ThreadLoop:
         if self._mail.due:
             return
         at = self.at
-        self._decode_for(todo)
+        self._ahead.decode(at.values, (task.node for task in todo))
         step = Step(self._topology, at.values, self._config)
         tasks = [self._task(task) for task in todo]
         if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
@@ -219,19 +217,6 @@ class ThreadLoop:
         batch = self._batch
         at.running.update(task.path for task in tasks)
         self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, batch)))
-
-    def _decode_for(self, todo: tuple[Next, ...]) -> None:
-        """Decode what these tasks will read. What does not decode stops the owner: it is no failure of a node."""
-        values = self.at.values
-        if not isinstance(values, LazyValues):
-            return
-        if values is not self._decoding:
-            self._decoding, self._decoded = values, set()
-        for node in {task.node for task in todo} - self._decoded:
-            for schema in self._topology.read_by(node):
-                for name in schema.fields:
-                    values.get(name)
-            self._decoded.add(node)
 
     def _room(self) -> Generator[Need, None, None]:
         lane, limits = self._lane, self._ports.limits

@@ -70,6 +70,7 @@ class Recorder:
         if draft is None or draft.empty:
             return
         self._draft = None
+        draft.seal()
         self.sealed = draft.seq
         if draft.checkpoint:
             self._full_at = self._now()

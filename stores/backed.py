@@ -10,7 +10,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from .arguments import (
     canonical_json,
@@ -25,7 +25,7 @@ from .arguments import (
     check_thread,
 )
 from .base import CheckpointStore, CommitResult
-from .errors import Corrupt, MissingKey, NewerFormat, StoreMisuse
+from .errors import StoreMisuse
 from .records import (
     Amendment,
     Commit,
@@ -35,30 +35,14 @@ from .records import (
     Message,
     OwnerRecord,
     RunRecord,
-    RunUpdate,
     Segment,
+    ThreadFilter,
     ThreadImage,
+    ThreadPage,
     ThreadRecord,
 )
-from .segments import Row, decode_segment, encode_segment
+from .sealing import Encoded, Sealing, StoredSegment
 from .vault import PlainVault, Vault, sealing_key
-
-
-class Encoded(NamedTuple):
-    """A commit whose payloads are sealed, and its rows as they will be kept (empty where it has none)."""
-
-    commit: Commit
-    data: bytes
-
-
-class StoredSegment(NamedTuple):
-    """A segment as it is kept."""
-
-    first: int
-    last: int
-    epoch: int
-    commit_id: str
-    data: bytes
 
 
 class BackedStore(CheckpointStore):
@@ -91,12 +75,20 @@ class BackedStore(CheckpointStore):
         """`delete`."""
 
     @abstractmethod
+    def _read_thread(self, thread_id: str) -> ThreadRecord:
+        """`thread`."""
+
+    @abstractmethod
+    def _list_threads(self, where: ThreadFilter, limit: int, cursor: str | None) -> ThreadPage:
+        """`threads`."""
+
+    @abstractmethod
     def _due(self, before: float, limit: int) -> Sequence[ThreadRecord]:
         """`due`."""
 
     @abstractmethod
     def _runs(self, thread_id: str) -> Sequence[RunRecord]:
-        """`runs`, errors sealed."""
+        """`runs`, errors and reasons sealed."""
 
     @abstractmethod
     def _messages(self, thread_id: str, unread: bool) -> Sequence[Message]:
@@ -144,14 +136,16 @@ class BackedStore(CheckpointStore):
         check_thread(thread)
         if message is not None:
             check_message(message)
-            message = self._sealed_message(thread.thread_id, message)
-        return self._create(owned_metadata(thread), message)
+            message = self._sealing.message(thread.thread_id, message)
+        created = self._create(self._sealing.thread(owned_metadata(thread)), message)
+        return self._sealing.opened_delivery(created)
 
     def claim(
         self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0
     ) -> ThreadRecord:
         check_claim(thread_id, token, owner)
-        return self._claim(thread_id, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at)
+        row = self._claim(thread_id, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at)
+        return self._sealing.opened_thread(row)
 
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         for commit in commits:
@@ -159,14 +153,15 @@ class BackedStore(CheckpointStore):
         if not commits:
             return []
         # Encoded before any lock is taken: nobody waits for another's compression.
-        return self._commit([self._encoded(commit) for commit in commits])
+        return self._commit([self._sealing.commit(commit) for commit in commits])
 
     def deliver(
         self, thread_id: str, message: Message, expect: Expect, *, graph: GraphRecord | None = None
     ) -> Delivery:
         check_id("thread id", thread_id)
         check_message(message)
-        return self._deliver(thread_id, self._sealed_message(thread_id, message), expect, graph)
+        delivery = self._deliver(thread_id, self._sealing.message(thread_id, message), expect, graph)
+        return self._sealing.opened_delivery(delivery)
 
     def delete(self, thread_id: str) -> None:
         check_id("thread id", thread_id)
@@ -174,7 +169,7 @@ class BackedStore(CheckpointStore):
 
     def due(self, before: float, *, limit: int = 100) -> tuple[ThreadRecord, ...]:
         check_due(before, limit)
-        return tuple(self._due(before, limit))
+        return tuple(map(self._sealing.opened_thread, self._due(before, limit)))
 
     def renew(self, lease: OwnerRecord) -> None:
         check_lease(lease)
@@ -182,13 +177,21 @@ class BackedStore(CheckpointStore):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
+    def thread(self, thread_id: str) -> ThreadRecord:
+        return self._sealing.opened_thread(self._read_thread(thread_id))
+
+    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
+        page = self._list_threads(where or ThreadFilter(), limit, cursor)
+        return replace(page, threads=tuple(map(self._sealing.opened_thread, page.threads)))
+
     def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
         check_id("thread id", thread_id)
-        return tuple(self._opened_run(run) for run in self._runs(thread_id))
+        return tuple(map(self._sealing.opened_run, self._runs(thread_id)))
 
     def messages(self, thread_id: str, *, unread: bool = True) -> tuple[Message, ...]:
         check_id("thread id", thread_id)
-        return tuple(self._opened_message(thread_id, message) for message in self._messages(thread_id, unread))
+        sealing = self._sealing
+        return tuple(sealing.opened_message(thread_id, message) for message in self._messages(thread_id, unread))
 
     def segments(
         self, thread_id: str, *, first: int = 1, last: int | None = None, limit: int | None = None
@@ -202,20 +205,20 @@ class BackedStore(CheckpointStore):
 
     def put_graph(self, graph: GraphRecord) -> None:
         check_id("graph key", graph.graph_key)
-        self._put_graph(replace(graph, body=self.vault.seal(_graph_place(graph), graph.body)))
+        self._put_graph(self._sealing.graph(graph))
 
     def graph(self, graph_key: str) -> GraphRecord:
         graph = self._graph(graph_key)
         if graph is None:
             raise StoreMisuse(f"no graph {graph_key!r} in {self.where}; submit the graph again to register it")
-        return replace(graph, body=self._open(_graph_place(graph), graph.body))
+        return self._sealing.opened_graph(graph)
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 
     def amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
         check_id("thread id", thread_id)
         check_amendment(thread_id, change)
-        return self._amend(thread_id, change)
+        return self._sealing.opened_thread(self._amend(thread_id, change))
 
     def rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
         check_id("thread id", thread_id)
@@ -224,28 +227,29 @@ class BackedStore(CheckpointStore):
         first, last = old[0].first, old[-1].last
         if any(segment.thread_id != thread_id or not first <= segment.first <= segment.last <= last for segment in new):
             raise StoreMisuse(f"thread {thread_id!r}: commits {first}..{last} are rewritten only by segments of theirs")
-        return self._rewrite(thread_id, old, [self._stored(segment) for segment in new])
+        return self._rewrite(thread_id, old, list(map(self._sealing.segment, new)))
 
     def image(self, thread_id: str) -> ThreadImage:
         check_id("thread id", thread_id)
         image = self._image(thread_id)
-        return replace(
-            image,
-            runs=tuple(map(self._opened_run, image.runs)),
-            messages=tuple(self._opened_message(thread_id, message) for message in image.messages),
+        sealing = self._sealing
+        return ThreadImage(
+            thread=sealing.opened_thread(image.thread),
+            runs=tuple(map(sealing.opened_run, image.runs)),
+            messages=tuple(sealing.opened_message(thread_id, message) for message in image.messages),
         )
 
     def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
         check_thread(image.thread)
         for message in image.messages:
             check_message(message)
-        thread_id = image.thread.thread_id
+        thread_id, sealing = image.thread.thread_id, self._sealing
         sealed = ThreadImage(
-            thread=owned_metadata(image.thread),
-            runs=tuple(replace(run, error=self._sealed_error(thread_id, run)) for run in image.runs),
-            messages=tuple(self._sealed_message(thread_id, message) for message in image.messages),
+            thread=sealing.thread(owned_metadata(image.thread)),
+            runs=tuple(map(sealing.run, image.runs)),
+            messages=tuple(sealing.message(thread_id, message) for message in image.messages),
         )
-        self._load(sealed, [self._stored(segment) for segment in segments], complete)
+        self._load(sealed, list(map(sealing.segment, segments)), complete)
 
     def put_setting(self, name: str, value: Any) -> None:
         check_id("setting", name)
@@ -261,79 +265,14 @@ class BackedStore(CheckpointStore):
         kept += [run.error for run in self._runs(thread_id) if run.error]
         return frozenset(sealing_key(data) or "" for data in kept)
 
-    # -- encoding --------------------------------------------------------------------------------------------------
-
-    def _encoded(self, commit: Commit) -> Encoded:
-        data = self._sealed_segment(commit.thread_id, commit.first, commit.last, commit.commit_id, commit.rows)
-        if any(update.error for update in commit.runs):
-            runs = tuple(replace(update, error=self._sealed_error(commit.thread_id, update)) for update in commit.runs)
-            commit = replace(commit, runs=runs)
-        return Encoded(commit, data)
-
-    def _stored(self, segment: Segment) -> StoredSegment:
-        data = self._sealed_segment(segment.thread_id, segment.first, segment.last, segment.commit_id, segment.rows)
-        return StoredSegment(segment.first, segment.last, segment.epoch, segment.commit_id, data)
-
-    def _sealed_segment(self, thread_id: str, first: int, last: int, commit_id: str, rows: Sequence[Row]) -> bytes:
-        # Sealed also where there are no rows: an encrypted store notices a segment that somebody has emptied.
-        data = encode_segment(thread_id, rows) if rows else b""
-        return self.vault.seal(_segment_place(thread_id, first, last, commit_id), data)
+    @property
+    def _sealing(self) -> Sealing:
+        return Sealing(self.vault, self.where)
 
     def _decoded(self, thread_id: str, stored: StoredSegment) -> Segment:
-        first, last, _, commit_id, kept = stored
-        try:
-            data = self.vault.open(_segment_place(thread_id, first, last, commit_id), kept)
-            written_for, rows = decode_segment(data) if data else (thread_id, ())
-            if written_for != thread_id:
-                raise Corrupt(f"the segment kept there belongs to thread {written_for!r}; restore a backup")
-        except (Corrupt, NewerFormat, MissingKey) as error:
-            place = f"thread {thread_id!r}, commits {first}..{last} (commit id {commit_id}) in {self.where}"
-            raise type(error)(f"{place}: {error}") from error
-        return Segment(
-            thread_id=thread_id,
-            first=stored.first,
-            last=stored.last,
-            epoch=stored.epoch,
-            commit_id=stored.commit_id,
-            rows=tuple(rows),
-        )
-
-    def _sealed_message(self, thread_id: str, message: Message) -> Message:
-        return replace(message, payload=self.vault.seal(_message_place(thread_id, message), message.payload))
-
-    def _opened_message(self, thread_id: str, message: Message) -> Message:
-        return replace(message, payload=self._open(_message_place(thread_id, message), message.payload))
-
-    def _sealed_error(self, thread_id: str, run: RunRecord | RunUpdate) -> bytes:
-        # None at all is no payload: there is nothing to seal.
-        return self.vault.seal(_run_place(thread_id, run.run), run.error) if run.error else b""
-
-    def _opened_run(self, run: RunRecord) -> RunRecord:
-        return replace(run, error=self._open(_run_place(run.thread_id, run.run), run.error)) if run.error else run
-
-    def _open(self, place: tuple[str, ...], kept: bytes) -> bytes:
-        try:
-            return bytes(self.vault.open(place, kept))
-        except (Corrupt, NewerFormat, MissingKey) as error:
-            raise type(error)(f"{self.where}: {error}") from error
+        return self._sealing.opened_segment(thread_id, stored)
 
 
 def owned_metadata(thread: ThreadRecord) -> ThreadRecord:
     """The row with metadata of its own: what a store keeps and answers is not the caller's dict, which may change."""
     return replace(thread, metadata=json.loads(canonical_json(thread.metadata)), names=dict(thread.names))
-
-
-def _segment_place(thread_id: str, first: int, last: int, commit_id: str) -> tuple[str, ...]:
-    return ("segment", thread_id, str(first), str(last), commit_id)
-
-
-def _message_place(thread_id: str, message: Message) -> tuple[str, ...]:
-    return ("message", thread_id, message.message_id)
-
-
-def _run_place(thread_id: str, run: int) -> tuple[str, ...]:
-    return ("run", thread_id, str(run))
-
-
-def _graph_place(graph: GraphRecord) -> tuple[str, ...]:
-    return ("graph", graph.graph_key)

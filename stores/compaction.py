@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .fetching import size_of
 from .records import Segment
-from .segments import Kind, Row
+from .segments import Row
 
 TARGET_BYTES = 1 << 20
 """Bytes of rows that a segment of several commits may hold."""
@@ -29,9 +29,7 @@ class Batch:
     """In order of `first`."""
     new: tuple[Segment, ...]
     dropped: int
-    """Rows that are gone..."""
-    checkpoints: int
-    """...and how many of them were checkpoints."""
+    """Rows that are gone."""
     size: int
     """Bytes of the new rows."""
 
@@ -76,18 +74,13 @@ class Packer:
         # Commits of which nothing is left leave a gap; those that never had rows are kept, as all is from the floor on.
         gone = not rows and dropped
         new = () if gone else (_merged(old, rows),)
-        checkpoints = sum(_checkpoints(piece.segment.rows) - _checkpoints(piece.rows) for piece in pieces)
-        return Batch(old, new, dropped, checkpoints, size)
+        return Batch(old, new, dropped, size)
 
     def _takes(self, piece: _Piece) -> bool:
         if not self._pieces:
             return True
         fits = self._size + piece.size <= TARGET_BYTES and self._rows + len(piece.rows) <= TARGET_ROWS
         return fits and len(self._pieces) < MOST_SEGMENTS and piece.size <= self._size
-
-
-def _checkpoints(rows: Sequence[Row]) -> int:
-    return sum(row.kind == Kind.CHECKPOINT for row in rows)
 
 
 def _merged(old: Sequence[Segment], rows: tuple[Row, ...]) -> Segment:

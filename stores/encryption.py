@@ -1,8 +1,9 @@
 """Encryption of payloads at rest: AES-256-GCM, bound to the place of the record.
 
-What is sealed: the rows of every commit (state values, control records), the payloads of messages, the errors of runs,
-the code of graphs. What stays readable, since stores search by it and people look at it: ids, statuses, metadata, tags,
-names of graphs, nodes' names and users' own words in `reason`, times and numbers. Put no secrets there.
+What is sealed: the rows of every commit (state values, control records), the payloads of messages, the errors of runs
+and the reasons of endings and pauses (which may quote an exception, and that the state), the code of graphs. What stays
+readable, since stores search by it: ids, statuses, metadata, tags, the names of graphs, messages and checkpoints, times
+and numbers, settings. Put no secrets there.
 
 Who can write to the store can still delete records, put an older state of one back in its place, or change what is
 readable; they cannot read payloads, change them, or move them elsewhere without being noticed.
@@ -45,6 +46,8 @@ class EncryptedVault(Vault):
     learns of new ones (in a file; its environment stays as it was). With `allow_plaintext` records that were written
     without encryption are read too; without it they are `Corrupt`, as somebody may have put them there.
     """
+
+    secret = True
 
     def __init__(self, keys: Keyring | KeySource, *, allow_plaintext: bool = False) -> None:
         """Raises `StoreMisuse` if the source holds no keys."""

@@ -13,7 +13,6 @@ from threading import RLock
 from typing import Any
 
 from .arguments import canonical_json, check_id, check_listing, json_equal
-from .backed import Encoded, StoredSegment
 from .errors import UnknownThread
 from .records import (
     PARKED,
@@ -30,6 +29,7 @@ from .records import (
     ThreadPage,
     ThreadRecord,
 )
+from .sealing import Encoded, StoredSegment
 from .transactional import Transaction, TransactionalStore
 from .transitions import Found, committed, run_after
 from .vault import PlainVault, Vault
@@ -72,13 +72,12 @@ class MemoryStore(TransactionalStore):
         self._graphs: dict[str, GraphRecord] = {}
         self._settings: dict[str, str] = {}
 
-    def thread(self, thread_id: str) -> ThreadRecord:
+    def _read_thread(self, thread_id: str) -> ThreadRecord:
         check_id("thread id", thread_id)
         with self._lock:
             return self._kept(thread_id).record()
 
-    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
-        where = where or ThreadFilter()
+    def _list_threads(self, where: ThreadFilter, limit: int, cursor: str | None) -> ThreadPage:
         below = check_listing(where, limit, cursor)
         with self._lock:
             older = (kept for kept in reversed(self._threads.values()) if below is None or kept.number < below)

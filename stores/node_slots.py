@@ -28,8 +28,9 @@ RUNTIME_VARIABLE = "PERDURE_RUNTIME_DIR"
 
 _POLL = 0.01
 """Seconds between two looks of somebody who waits."""
-_TENURE = 0.25
-"""Seconds for which a place may be kept although others wait."""
+_LONGEST_POLL = 0.2
+_IDLE_TENURE = 0.1
+"""Seconds for which a place that is not used may be kept although others wait."""
 _PATIENCE = 0.05
 """Seconds after which the next one has to give up, if the longest holder (it may be stopped) does not."""
 
@@ -74,14 +75,17 @@ class Slot:
 class NodeSlots:
     """The places for connections to one server. Safe to use from several threads."""
 
-    def __init__(self, server: str, limit: int) -> None:
-        """`server` is whatever names it, the same in all processes; `limit` is how many places there are.
+    def __init__(self, server: str, limit: int, *, tenure: float = 1.0) -> None:
+        """`server` is whatever names it, the same in all processes; `limit` is how many places there are. A place that
+        is in use may be kept for `tenure` seconds although others wait: a new connection costs the server some
+        milliseconds of CPU.
 
         Raises `StoreMisuse` where the user's runtime folder cannot be used.
         """
         if limit < 1:
             raise StoreMisuse(f"connections_per_node must be at least 1, not {limit}")
         self.limit = limit
+        self._tenure = tenure
         folder = runtime_folder() / f"slots-{hashlib.sha256(server.encode()).hexdigest()[:16]}"
         self._line = folder / "line"
         self._line.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,28 +97,34 @@ class NodeSlots:
 
         Raises `StoreUnavailable` if there is none within `timeout` seconds or `stop` is set.
         """
-        if not self._waiting():
-            slot = self._free()
-            if slot is not None:
-                return slot
+        slot = self.take_free()
+        if slot is not None:
+            return slot
         wakened = stop or threading.Event()
         deadline = time.monotonic() + timeout
         with _InLine(self._line, deadline, next(self._tickets)) as ticket:
             while True:
-                if self._is_first(ticket):
-                    slot = self._free()
-                    if slot is not None:
-                        return slot
-                if time.monotonic() >= deadline or wakened.wait(_POLL):
+                before = self._before(ticket)
+                slot = None if before else self._free()
+                if slot is not None:
+                    return slot
+                # Who is far back looks seldom: with all looking at all, a long line would do nothing else.
+                pause = min(_POLL * (before + 1), _LONGEST_POLL, max(deadline - time.monotonic(), 0.0))
+                if wakened.wait(pause) or time.monotonic() >= deadline:
                     raise StoreUnavailable(
                         f"all {self.limit} connections that this machine's processes may have to the server were "
                         f"in use for {timeout:.1f} s; try again, or raise connections_per_node"
                     )
 
-    def wanted(self, slot: Slot) -> bool:
-        """Whether the holder of this place should give it up, as others wait and it is his turn to."""
+    def take_free(self) -> Slot | None:
+        """Take a place if there is one for which nobody else waits."""
+        return None if self._waiting() else self._free()
+
+    def wanted(self, slot: Slot, *, idle: bool = False) -> bool:
+        """Whether the holder of this place should give it up, as others wait and it is his turn to; `idle` says that he
+        does not use it at the moment."""
         now = time.monotonic()
-        if now - slot.since < _TENURE or now - slot.asked < _PATIENCE:
+        if now - slot.since < (_IDLE_TENURE if idle else self._tenure) or now - slot.asked < _PATIENCE:
             return False
         slot.asked = now
         line = self._waiting()
@@ -149,14 +159,12 @@ class NodeSlots:
             return slot
         return None
 
-    def _is_first(self, ticket: _Ticket) -> bool:
-        line = self._waiting()
-        for other in line:
-            if other.name == ticket.name:
-                return True
-            if not self._is_gone(other):
-                return False
-        return True
+    def _before(self, ticket: _Ticket) -> int:
+        """How many stand in line before this one, without those at the front whose process is gone."""
+        line = [other for other in self._waiting() if other < ticket]
+        while line and self._is_gone(line[0]):
+            line.pop(0)
+        return len(line)
 
     def _is_gone(self, ticket: _Ticket) -> bool:
         """Whether its process ended; its ticket is removed then."""

@@ -11,7 +11,6 @@ from psycopg.rows import TupleRow
 
 from .addresses import Address
 from .arguments import canonical_json, check_id, check_listing
-from .backed import Encoded, StoredSegment
 from .base import CommitResult
 from .errors import InboxChanged, StoreMisuse, StoreUnavailable, UnknownThread
 from .postgres_connections import Connections
@@ -46,6 +45,7 @@ from .records import (
     ThreadPage,
     ThreadRecord,
 )
+from .sealing import Encoded, StoredSegment
 from .statements import statements
 from .transactional import Transaction, TransactionalStore
 from .vault import PlainVault, Vault
@@ -92,15 +92,14 @@ class PostgresStore(TransactionalStore):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def thread(self, thread_id: str) -> ThreadRecord:
+    def _read_thread(self, thread_id: str) -> ThreadRecord:
         check_id("thread id", thread_id)
         found = self._rows("thread", thread_id)
         if not found:
             raise UnknownThread(thread_id, self.where)
         return thread_of(found[0])
 
-    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
-        where = where or ThreadFilter()
+    def _list_threads(self, where: ThreadFilter, limit: int, cursor: str | None) -> ThreadPage:
         asked = [*filter_cells(where, check_listing(where, limit, cursor)), limit + 1]
         with self._connections.using() as connection:
             # Not prepared: conditions that are not asked for fall away only in a plan for these very parameters.
@@ -252,4 +251,4 @@ def _statements(schema: str) -> Statements:
     texts = {name: sql.SQL(text) for name, text in statements("postgres_queries.sql").items()}
     named: dict[str, sql.Composable] = {"schema": sql.Identifier(schema)}
     named.update((name, texts.pop(name).format(**named)) for name in _FRAGMENTS)
-    return {name: text.format(**named).as_bytes() for name, text in texts.items()}
+    return {name: text.format(**named).as_bytes(None) for name, text in texts.items()}

@@ -19,6 +19,8 @@ from .node_slots import NodeSlots, Slot
 from .postgres_errors import READ_ONLY, store_error
 from .postgres_options import PostgresOptions
 
+_GROWS_AFTER = 0.25
+"""Seconds after which a call waits for a further connection in line with other processes, and not only for its own."""
 _TICK = 0.25
 """Seconds between two looks whether an idle connection should be closed."""
 _IDLE_IN_TRANSACTION = 10_000
@@ -80,8 +82,7 @@ class Connections:
         self._keep_idle = options.idle_timeout.total_seconds()
         self._parameters = _parameters(url, options, where)
         self._slots = NodeSlots(f"postgres {_server(self._parameters)}", options.connections_per_node)
-        self._places = threading.Semaphore(options.max_connections)
-        self._guard = threading.Lock()
+        self._changed = threading.Condition()
         self._closing = threading.Event()
         self._idle: list[tuple[Connection, float]] = []
         """With the time since when; the one used last is the next to be used."""
@@ -94,7 +95,7 @@ class Connections:
 
         Raises `StoreUnavailable` where there is none within the time for it, `StoreMisuse` after `close`.
         """
-        with self._translated(), self._place():
+        with self._translated():
             connection = self._taken()
             try:
                 yield connection
@@ -108,39 +109,51 @@ class Connections:
 
     def close(self) -> None:
         """Close them all; those in use close when they are given back."""
-        with self._guard:
+        with self._changed:
             self._closing.set()
             idle, self._idle = self._idle, []
         for connection, _ in idle:
             self._dispose(connection)
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(timeout=self._patience):
-            raise StoreUnavailable(
-                f"{self.where}: all {self._options.max_connections} connections of this process were in use for "
-                f"{self._patience:.1f} s; try again, or raise max_connections"
-            )
-        try:
-            yield
-        finally:
-            self._places.release()
-
     def _taken(self) -> Connection:
+        """An idle connection, or a new one, or the next that somebody else in this process gives back."""
+        start = time.monotonic()
         while True:
-            with self._guard:
+            waited = time.monotonic() - start
+            with self._changed:
                 if self._closing.is_set():
                     raise StoreMisuse(f"{self.where} is closed; open it again")
                 connection = self._idle.pop()[0] if self._idle else None
-            if connection is None:
-                return self._opened()
-            if not connection.hung_up:
-                return connection
-            self._dispose(connection)
+                grows = connection is None and self._open < self._options.max_connections
+                # The first connection is worth standing in line for; others only if it does not come back.
+                alone = self._open == 0
+                self._open += grows
+            if connection is not None:
+                if not connection.hung_up:
+                    return connection
+                self._dispose(connection)
+                continue
+            if grows:
+                new = self._opened(in_line=alone or waited > _GROWS_AFTER)
+                if new is not None:
+                    return new
+            if waited >= self._patience:
+                raise StoreUnavailable(
+                    f"{self.where}: all {self._options.max_connections} connections of this process were in use for "
+                    f"{waited:.1f} s; try again, or raise max_connections"
+                )
+            with self._changed:
+                if not self._idle:
+                    self._changed.wait(_GROWS_AFTER)
 
-    def _opened(self) -> Connection:
-        slot = self._slots.take(self._patience, self._closing)
+    def _opened(self, *, in_line: bool) -> Connection | None:
+        """A new connection, counted already; None if there is no place for it and it should not wait for one."""
+        slot: Slot | None = None
         try:
+            slot = self._slots.take(self._patience, self._closing) if in_line else self._slots.take_free()
+            if slot is None:
+                self._forget()
+                return None
             connection = Connection.connect(
                 **self._parameters,
                 autocommit=True,
@@ -148,17 +161,23 @@ class Connections:
                 prepare_threshold=0 if self._options.prepare else None,
             )
         except BaseException:
-            slot.release()
+            if slot is not None:
+                slot.release()
+            self._forget()
             raise
         connection.slot = slot
-        with self._guard:
-            self._open += 1
         try:
             self._set_up(connection)
         except BaseException:
             self._dispose(connection)
             raise
         return connection
+
+    def _forget(self) -> None:
+        """One connection fewer."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify()
 
     def _set_up(self, connection: Connection) -> None:
         """Settings of the session. Raises `StoreMisuse` for a server that could lose what it acknowledged."""
@@ -180,12 +199,13 @@ class Connections:
         if not connection.usable or (connection.slot is not None and self._slots.wanted(connection.slot)):
             self._dispose(connection)
             return
-        with self._guard:
+        with self._changed:
             if not self._closing.is_set():
                 self._idle.append((connection, time.monotonic()))
                 if self._tidier is None:
                     self._tidier = threading.Thread(target=self._tidy, name="perdure-postgres", daemon=True)
                     self._tidier.start()
+                self._changed.notify()
                 return
         self._dispose(connection)
 
@@ -194,14 +214,13 @@ class Connections:
             return
         connection.close()
         connection.slot = None
-        with self._guard:
-            self._open -= 1
+        self._forget()
 
     def _tidy(self) -> None:
         """Close what was not used for long, or what another process waits for, as long as a connection is open."""
         while True:
             self._closing.wait(_TICK)
-            with self._guard:
+            with self._changed:
                 leaving = [each for each in self._idle if self._should_leave(*each)]
                 self._idle = [each for each in self._idle if each not in leaving]
                 if not self._open:
@@ -215,7 +234,7 @@ class Connections:
     def _should_leave(self, connection: Connection, since: float) -> bool:
         if time.monotonic() - since > self._keep_idle:
             return True
-        return connection.slot is not None and self._slots.wanted(connection.slot)
+        return connection.slot is not None and self._slots.wanted(connection.slot, idle=True)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

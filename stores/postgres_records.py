@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from .arguments import canonical_json
-from .backed import Encoded
 from .errors import StoreMisuse
 from .records import (
     Fork,
@@ -24,6 +23,7 @@ from .records import (
     ThreadFilter,
     ThreadRecord,
 )
+from .sealing import Encoded
 from .transitions import highest_run, run_after
 
 Cells = tuple[Any, ...]

@@ -11,7 +11,6 @@ from psycopg import Cursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from .backed import Encoded, StoredSegment
 from .errors import StoreUnavailable
 from .postgres_connections import Connection
 from .postgres_records import (
@@ -25,6 +24,7 @@ from .postgres_records import (
     thread_of,
 )
 from .records import Commit, Fork, Message, RunRecord, Segment, ThreadRecord
+from .sealing import Encoded, StoredSegment
 from .transactional import Transaction
 from .transitions import Found
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from .addresses import Address
 from .arguments import canonical_json, check_id, check_listing
-from .backed import Encoded, StoredSegment
 from .base import CommitResult
 from .errors import (
     Fenced,
@@ -45,6 +44,7 @@ from .redis_options import RedisOptions
 from .redis_records import (
     Arg,
     body_of,
+    call_id,
     commit_args,
     countable,
     flat,
@@ -61,6 +61,7 @@ from .redis_records import (
 )
 from .redis_safety import check_servers
 from .redis_upkeep import RedisUpkeep
+from .sealing import Encoded, StoredSegment
 from .transitions import check_expectation, claimed, delivered
 from .vault import PlainVault, Vault
 
@@ -125,6 +126,7 @@ class RedisStore(RedisUpkeep):
                 row.thread_id,
                 message.message_id if message else "",
                 token,
+                call_id(),
                 *flat(row_fields(row)),
                 *message_args,
             ),
@@ -207,15 +209,14 @@ class RedisStore(RedisUpkeep):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def thread(self, thread_id: str) -> ThreadRecord:
+    def _read_thread(self, thread_id: str) -> ThreadRecord:
         check_id("thread id", thread_id)
         found = self._found(thread_id)
         if found is None:
             raise UnknownThread(thread_id, self.where)
         return found
 
-    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
-        where = where or ThreadFilter()
+    def _list_threads(self, where: ThreadFilter, limit: int, cursor: str | None) -> ThreadPage:
         below = check_listing(where, limit, cursor)
         records, last = self._listing.page(where, limit, below)
         return ThreadPage(threads=tuple(records), cursor=None if last is None else str(last))

@@ -22,11 +22,9 @@ from .redis_options import RedisOptions
 from .redis_pool import IdleCloser, PlacedPool
 from .redis_records import Arg
 
-_ATTEMPTS = 5
-"""How often a batch is sent again because a server has forgotten the scripts."""
-_CLUSTER_RETRIES = 3
-"""How often the driver looks for the node that now has the keys."""
-
+_RETRIES = 1
+"""How often the driver repeats a call on a new connection, or looks for the node that has the keys now: the pool's may
+have been closed by a server that was started again. Scripts answer a repeated call as the first."""
 
 T = TypeVar("T")
 
@@ -37,6 +35,12 @@ class Call(NamedTuple):
     key: str
     """A key of it, by which a Cluster finds the node."""
     command: tuple[Arg, ...]
+    text: str = ""
+    """Of the script that it runs by its digest."""
+
+    def with_text(self) -> Call:
+        """The same for a server that does not know the script, which learns it by that."""
+        return Call(self.key, ("EVAL", self.text, *self.command[2:])) if self.text else self
 
 
 class Connections:
@@ -52,15 +56,19 @@ class Connections:
         # Any: half of the driver is without types.
         self._client: Any
         self._cluster: Any
-        self._client, self._cluster = self._guarded(lambda: _clients(url, options))
+        try:
+            self._client, self._cluster = self._guarded(lambda: _clients(url, options))
+        except (ValueError, TypeError) as error:
+            raise StoreMisuse(f"{where}: the Redis driver does not understand this URL: {error}") from None
         # Held weakly: a store that is given up without being closed takes its background with it.
         this = weakref.ref(self)
+        self._closed = False
         self._idle = IdleCloser(lambda: _pools(this()))
         weakref.finalize(self, self._idle.end)
 
     def script(self, name: str, keys: Sequence[str], *args: Arg) -> Call:
         """A call of the script `name`. All keys have the same tag."""
-        return Call(keys[0], ("EVALSHA", self._digests[name], len(keys), *keys, *args))
+        return Call(keys[0], ("EVALSHA", self._digests[name], len(keys), *keys, *args), self._scripts[name])
 
     def plain(self, *command: Arg) -> Call:
         """A command of Redis; its second word is the key."""
@@ -73,17 +81,16 @@ class Connections:
         when as many replicas have them as the options say. Raises `StoreUnavailable`, `StoreFull`, `StoreMisuse`,
         `Corrupt`.
         """
+        if self._closed:
+            raise StoreMisuse(f"{self._where} is closed; open it again")
         answers = self._guarded(lambda: self._batch(calls))
-        for _ in range(_ATTEMPTS):
-            if not any(isinstance(answer, NoScriptError) for answer in answers):
-                break
+        if any(isinstance(answer, NoScriptError) for answer in answers):
             # All of the batch again, each call may be repeated: of two commits of a thread the second may have been
             # refused only because the first did not run.
-            self._guarded(self._load_scripts)
-            answers = self._guarded(lambda: self._batch(calls))
-        for answer in answers:
+            answers = self._guarded(lambda: self._batch([call.with_text() for call in calls]))
+        for call, answer in zip(calls, answers, strict=True):
             if isinstance(answer, BaseException):
-                raise store_error(answer, self._where) from answer
+                raise store_error(answer, f"{self._where}, key {call.key!r}") from answer
         if writes and self._options.min_replicas:
             self._guarded(lambda: self._await_replicas({call.key for call in calls}))
         return answers
@@ -109,14 +116,10 @@ class Connections:
 
     def close(self) -> None:
         """Close all. Closing twice does nothing."""
+        self._closed = True
         self._idle.stop()
-        if self._cluster is not None:
-            for _, client in self.nodes(replicas=True):
-                client.close()
-                client.connection_pool.disconnect()
-        elif self._client is not None:
-            self._client.close()
-            self._client.connection_pool.disconnect()
+        for _, client in self.nodes(replicas=True):
+            client.connection_pool.disconnect()
 
     def _batch(self, calls: Sequence[Call]) -> list[Any]:
         if self._cluster is None:
@@ -136,11 +139,6 @@ class Connections:
                 pipeline.execute_command(*calls[place].command, target_nodes=[targets[place]])
             answers = dict(zip(order, pipeline.execute(raise_on_error=False), strict=True))
         return [answers[place] for place in range(len(calls))]
-
-    def _load_scripts(self) -> None:
-        for _, client in self.nodes():
-            for text in self._scripts.values():
-                client.script_load(text)
 
     def _await_replicas(self, keys: Iterable[str]) -> None:
         tags = {key[: key.index("}") + 1] for key in keys}
@@ -169,9 +167,6 @@ class Connections:
             raise store_error(error, self._where) from error
         except UnicodeEncodeError as error:
             raise StoreMisuse(f"{self._where}: a text to be kept is not valid Unicode: {error.reason}") from None
-        except (ValueError, TypeError) as error:
-            # A URL that the driver does not understand.
-            raise StoreMisuse(f"{self._where}: the Redis driver refuses: {error}") from error
 
 
 def _pools(connections: Connections | None) -> list[PlacedPool]:
@@ -200,12 +195,9 @@ def _clients(url: str, options: RedisOptions) -> tuple[Redis | None, RedisCluste
     url = _with_credentials(url.replace("+cluster", "", 1) if "+cluster" in scheme else url, options)
     pool = partial(PlacedPool, places=options.connections_per_node)
     if "+cluster" in scheme:
-        cluster = RedisCluster.from_url(
-            url, connection_pool_class=pool, retry=Retry(NoBackoff(), _CLUSTER_RETRIES), **kwargs
-        )
+        cluster = RedisCluster.from_url(url, connection_pool_class=pool, retry=Retry(NoBackoff(), _RETRIES), **kwargs)
         return None, cluster
-    # One repetition: a pool's connection may have been closed by a server that has started again meanwhile.
-    once = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
+    once = Retry(NoBackoff(), _RETRIES, supported_errors=(ConnectionError,))
     return Redis(connection_pool=pool(**_parsed(url), retry=once, **kwargs)), None
 
 

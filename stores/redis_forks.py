@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from .errors import StoreUnavailable, ThreadReferenced, UnknownThread
+from .errors import StoreError, StoreUnavailable, ThreadReferenced, UnknownThread
 from .records import Fork, Origin, ThreadRecord
 from .redis_connections import Call, Connections
 from .redis_keys import Keys
@@ -68,13 +68,16 @@ class Forks:
             held = self._hold(thread, thread.origin)
             if held is None:
                 continue
-            used = False
             try:
                 created = create(replace(thread, origin=held.origin), held.token)
-                used = created is not None and created[1]
-            finally:
-                if not used:
-                    self.settle(held.origin.thread_id, held.token, thread.thread_id)
+            except StoreUnavailable:
+                # It may have been created, or may yet be: whoever asks for the forks will find out.
+                raise
+            except StoreError:
+                self.settle(held.origin.thread_id, held.token, thread.thread_id)
+                raise
+            if created is None or not created[1]:
+                self.settle(held.origin.thread_id, held.token, thread.thread_id)
             if created is not None:
                 return created[0]
         raise StoreUnavailable(

@@ -4,7 +4,8 @@
     <prefix>:{owners}:leases         owner -> lease
     <prefix>:{graphs}:records        graph key -> record
     <prefix>:{settings}:values       name -> JSON
-    <prefix>:{p<n>}:index            by what threads are listed: kind, value, number and id, as one text (sorted set)
+    <prefix>:{p<n>}:index            by what threads are listed, as texts (sorted set): kind, value, number and id;
+                                     kind is n (all; the graph after the id), g (graph) or s (status)
     <prefix>:{p<n>}:due              parked threads by `wake_at` (sorted set)
     <prefix>:{p<n>}:clock            the last number given to a thread
     <prefix>:{p<n>}:row:<id>         a thread's row; a field "name:<name>" for each named checkpoint

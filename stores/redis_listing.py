@@ -34,7 +34,8 @@ class Entry(NamedTuple):
     number: int
     partition: int
     thread_id: str
-    raw: bytes
+    graph: str = ""
+    """Empty where the entry does not tell."""
 
     @property
     def place(self) -> int:
@@ -57,7 +58,7 @@ class _Source:
     def _bound(self, below: int) -> str:
         number, partition = divmod(below, MOST_PARTITIONS)
         # A thread of this very number is below the place if its partition is.
-        return f"{number + (self.partition < partition):0{_DIGITS}d}"
+        return _digits(number + (self.partition < partition))
 
     def command(self, count: int) -> tuple[str | int, ...]:
         return ("ZREVRANGEBYLEX", self.key, self._top, f"[{self._prefix}", "LIMIT", 0, count)
@@ -67,12 +68,17 @@ class _Source:
         found = [_entry(self.partition, member, start) for member in members]
         self.exhausted = len(found) < count
         if found:
-            self._top = f"({self._prefix}{found[-1].number:0{_DIGITS}d}"
+            self._top = f"({self._prefix}{_digits(found[-1].number)}"
         self.entries = found[::-1]
 
 
 def _entry(partition: int, raw: bytes, start: int) -> Entry:
-    return Entry(int(raw[start : start + _DIGITS]), partition, raw[start + _DIGITS :].decode(), raw)
+    thread_id, _, graph = raw[start + _DIGITS :].decode().partition("\0")
+    return Entry(int(raw[start : start + _DIGITS]), partition, thread_id, graph)
+
+
+def _digits(number: int) -> str:
+    return f"{number:0{_DIGITS}d}"
 
 
 class Listing:
@@ -123,7 +129,7 @@ class Listing:
                     for row in rows
                     if isinstance(row, Found) and row.record.status in PARKED and 0 < row.record.wake_at <= before
                 ]
-            self.sweep(gone, "due")
+            self.sweep(gone)
 
     def rows(self, entries: Sequence[Entry], conditions: Sequence[str | bytes | int]) -> list[Found | bool]:
         """For each entry its thread's row; False if it does not match, True if the thread is gone."""
@@ -131,18 +137,18 @@ class Listing:
         for at, entry in enumerate(entries):
             parts.setdefault(entry.partition, []).append(at)
         calls = [
-            self._connections.script("rows", [self._keys.row(entries[at].thread_id) for at in places], *conditions)
+            self._connections.script(
+                "rows",
+                [self._keys.row(entries[at].thread_id) for at in places],
+                *conditions,
+                *(_digits(entries[at].number) for at in places),
+            )
             for places in parts.values()
         ]
         rows: list[Found | bool] = [False] * len(entries)
         for places, answers in zip(parts.values(), self._connections.run(calls), strict=True):
             for at, answer in zip(places, answers, strict=True):
-                if isinstance(answer, int):
-                    rows[at] = answer == _GONE
-                else:
-                    found = Found(answer, self._where)
-                    # Another thread of this id: the one that the index speaks of is gone.
-                    rows[at] = found if found.number == entries[at].number else True
+                rows[at] = answer == _GONE if isinstance(answer, int) else Found(answer, self._where)
         return rows
 
     def entries(self, partition: int) -> Iterator[list[Entry]]:
@@ -154,8 +160,9 @@ class Listing:
             if source.entries:
                 yield source.entries
 
-    def sweep(self, entries: Sequence[Entry], kind: str = "index") -> None:
-        """Take entries of threads that expired out of their partitions' indexes."""
+    def sweep(self, entries: Sequence[Entry]) -> None:
+        """Take threads that expired out of their partitions' indexes: all of it where the entry tells the graph, as
+        those of `entries` do."""
         parts: dict[int, list[Entry]] = {}
         for entry in entries:
             parts.setdefault(entry.partition, []).append(entry)
@@ -163,8 +170,11 @@ class Listing:
             [
                 self._connections.script(
                     "sweep",
-                    [self._keys.shared(partition, kind), *(self._keys.row(entry.thread_id) for entry in each)],
-                    *(part for entry in each for part in (f"{entry.number:0{_DIGITS}d}", entry.raw)),
+                    [
+                        *(self._keys.shared(partition, kind) for kind in ("index", "due")),
+                        *(self._keys.row(entry.thread_id) for entry in each),
+                    ],
+                    *(part for entry in each for part in (_digits(entry.number), entry.thread_id, entry.graph)),
                 )
                 for partition, each in parts.items()
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,6 @@ from dataclasses import replace
 import msgspec
 
 from .arguments import canonical_json
-from .backed import StoredSegment
 from .errors import Corrupt, StoreMisuse
 from .records import (
     Commit,
@@ -23,6 +23,7 @@ from .records import (
     ThreadFilter,
     ThreadRecord,
 )
+from .sealing import StoredSegment
 from .sqlite_records import retention_of, retention_text
 from .transitions import highest_run, run_after
 
@@ -53,6 +54,11 @@ def countable(what: str, *numbers: int | None) -> None:
     for number in numbers:
         if number is not None and not -LARGEST <= number < LARGEST:
             raise StoreMisuse(f"{what}: the number {number} is too large for a Redis store, which counts to 2**53")
+
+
+def call_id() -> str:
+    """By which a script knows the second copy of a call that the driver sent twice."""
+    return os.urandom(8).hex()
 
 
 def flat(pairs: Sequence[tuple[str, Arg]]) -> list[Arg]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .arguments import check_id
-from .backed import BackedStore, StoredSegment
+from .backed import BackedStore
 from .errors import Corrupt, ThreadExists, UnknownThread
 from .records import Amendment, Fork, Message, Segment, Status, StoreStats, ThreadImage, ThreadRecord
 from .redis_connections import Call, Connections
@@ -18,6 +18,7 @@ from .redis_records import (
     Arg,
     Found,
     body_of,
+    call_id,
     countable,
     entry_and_data,
     flat,
@@ -28,6 +29,7 @@ from .redis_records import (
     row_fields,
     runs_of,
 )
+from .sealing import StoredSegment
 from .sqlite_records import retention_text
 from .transitions import amended, loaded
 
@@ -69,6 +71,7 @@ class RedisUpkeep(BackedStore):
             "rewrite",
             thread_id,
             self._ttl,
+            call_id(),
             len(old),
             *(part for segment in old for part in (segment.first, segment.last, segment.commit_id)),
             len(new),
@@ -110,6 +113,7 @@ class RedisUpkeep(BackedStore):
                 token,
                 row.origin.thread_id if row.origin else "",
                 row.origin.seq if row.origin else 0,
+                call_id(),
                 *flat(row_fields(row)),
                 len(image.runs),
                 *(part for run in image.runs for part in (run.run, made_of(run), now_of(run))),

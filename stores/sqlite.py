@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from .arguments import canonical_json, check_id, check_listing
-from .backed import Encoded, StoredSegment
 from .errors import StoreUnavailable, UnknownThread
 from .processes import Holder
 from .records import (
@@ -30,6 +29,7 @@ from .records import (
     ThreadPage,
     ThreadRecord,
 )
+from .sealing import Encoded, StoredSegment
 from .sqlite_connections import Connections
 from .sqlite_lock import lock_holder
 from .sqlite_records import (
@@ -92,7 +92,7 @@ class SqliteStore(TransactionalStore):
         """
         return lock_holder(self.path)
 
-    def thread(self, thread_id: str) -> ThreadRecord:
+    def _read_thread(self, thread_id: str) -> ThreadRecord:
         check_id("thread id", thread_id)
         with self._connections.reading() as connection:
             cells = connection.execute(self._sql["thread"], (thread_id,)).fetchall()
@@ -100,8 +100,7 @@ class SqliteStore(TransactionalStore):
             raise UnknownThread(thread_id, self.where)
         return thread_of(cells[0])
 
-    def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
-        where = where or ThreadFilter()
+    def _list_threads(self, where: ThreadFilter, limit: int, cursor: str | None) -> ThreadPage:
         clauses, values = conditions(where, check_listing(where, limit, cursor), self._sql)
         # One query for each status: each walks its part of the index in order, where one for all would sort them all.
         if where.statuses is not None:

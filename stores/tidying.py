@@ -8,6 +8,7 @@ once: each batch is written only if what it replaces is still there, and a later
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,7 +16,7 @@ from typing import Self
 from .base import CheckpointStore
 from .chains import Sieve
 from .compaction import Batch, Packer
-from .errors import Corrupt, NewerFormat, ThreadReferenced, UnknownThread
+from .errors import StoreError, StoreUnavailable, ThreadReferenced, UnknownThread
 from .fetching import newest_first
 from .history import HistoryReader
 from .records import LOADING, Amendment, Retention, Segment, ThreadRecord
@@ -29,9 +30,9 @@ class Progress:
     """What a batch did, or the sum of several."""
 
     checkpoints: int = 0
-    """Checkpoints removed."""
+    """Checkpoints that are not there any more for anybody."""
     dropped: int = 0
-    """Rows removed, those of checkpoints included."""
+    """Rows removed."""
     before: int = 0
     """Segments replaced..."""
     after: int = 0
@@ -88,10 +89,13 @@ class Tidier:
     def guarded(
         self, thread_id: str, now: float, failed: list[tuple[str, str]], *, thorough: bool = False
     ) -> Iterator[Progress]:
-        """As `thread`, but a thread whose history does not decode is added to `failed` with the reason."""
+        """As `thread`, but one that cannot be tidied, as its history does not decode, is added to `failed` with the
+        reason. Raises `StoreUnavailable`."""
         try:
             yield from self.thread(thread_id, now, thorough=thorough)
-        except (Corrupt, NewerFormat) as error:
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
             failed.append((thread_id, str(error)))
 
     def _thread(self, row: ThreadRecord, now: float, thorough: bool) -> Iterator[Progress]:
@@ -104,7 +108,9 @@ class Tidier:
         sieve, postponed = None, False
         if row.driver in READABLE:
             before = row.floor
-            row = self._raised(row, retention, now)
+            row, hidden = self._raised(row, retention, now)
+            if hidden:
+                yield Progress(checkpoints=hidden)
             if row.floor and (thorough or sweeps(row, before)):
                 postponed = self._lowest_referred(row) < row.floor
                 sieve = None if postponed else self._sieve(row)
@@ -112,7 +118,6 @@ class Tidier:
             if not self.dry_run and not self.store.rewrite(row.thread_id, batch.old, batch.new):
                 return  # somebody else tidies it
             yield Progress(
-                checkpoints=batch.checkpoints,
                 dropped=batch.dropped,
                 before=len(batch.old),
                 after=len(batch.new),
@@ -134,19 +139,26 @@ class Tidier:
     def _sieve(self, row: ThreadRecord) -> Sieve:
         return Sieve(row.floor, protected(row, self.store.forks(row.thread_id)), self.meaning.manifest)
 
-    def _raised(self, row: ThreadRecord, retention: Retention, now: float) -> ThreadRecord:
-        """The row with its floor where retention wants it."""
-        floor = floor_of(self._own_checkpoints(row), retention, self.meaning, now)
+    def _raised(self, row: ThreadRecord, retention: Retention, now: float) -> tuple[ThreadRecord, int]:
+        """The row with its floor where retention wants it, and how many checkpoints that hides."""
+        seqs: list[int] = []
+        checkpoints = self._own_checkpoints(row, seqs)
+        floor = floor_of(checkpoints, retention, self.meaning, now)
         if floor > row.floor:
             floor = int(min(floor, self._lowest_referred(row)))
         if floor <= row.floor:
-            return row
-        return replace(row, floor=floor) if self.dry_run else self.store.amend(row.thread_id, Amendment(floor=floor))
+            return row, 0
+        deque(checkpoints, maxlen=0)
+        after = replace(row, floor=floor) if self.dry_run else self.store.amend(row.thread_id, Amendment(floor=floor))
+        safe = protected(after, self.store.forks(row.thread_id))
+        return after, sum(seq < floor and seq not in safe for seq in seqs)
 
-    def _own_checkpoints(self, row: ThreadRecord) -> Iterator[Row]:
+    def _own_checkpoints(self, row: ThreadRecord, seqs: list[int]) -> Iterator[Row]:
+        """The thread's own checkpoints from its floor on, newest first; `seqs` gets their numbers."""
         for thread_id, checkpoint in HistoryReader(self.store, row.thread_id).checkpoints():
             if thread_id != row.thread_id or checkpoint.checkpoint < row.floor:
                 return
+            seqs.append(checkpoint.checkpoint)
             yield checkpoint
 
     def _lowest_referred(self, row: ThreadRecord) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from .backed import BackedStore, Encoded, StoredSegment
+from .backed import BackedStore
 from .base import CommitResult
 from .errors import ThreadExists, ThreadReferenced, UnknownThread
 from .records import (
@@ -24,6 +24,7 @@ from .records import (
     ThreadImage,
     ThreadRecord,
 )
+from .sealing import Encoded, StoredSegment
 from .transitions import (
     Found,
     amended,

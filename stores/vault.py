@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from .errors import Corrupt, MissingKey, NewerFormat
 
@@ -20,6 +21,9 @@ SEGMENT_MAGIC = b"PRDS"
 
 class Vault(ABC):
     """Seals the payloads of one store."""
+
+    secret: ClassVar[bool] = False
+    """Whether who reads the store without it learns nothing of what it sealed."""
 
     @abstractmethod
     def seal(self, place: Place, data: bytes) -> bytes:

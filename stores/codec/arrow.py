@@ -115,7 +115,11 @@ def _encode_polars(value: Any, write: Write) -> bytes:
     if any(dtype.base_type() is polars.Object for dtype in frame.dtypes):
         raise Unsupported("it has a column of Python objects; cast it")
     name = write(value.name) if type(value) is polars.Series else b""
-    payload = _stream_table(frame.to_arrow(compat_level=polars.CompatLevel.newest()), kind, name)
+    try:
+        table = frame.to_arrow(compat_level=polars.CompatLevel.newest())
+    except polars.exceptions.PanicException as error:
+        raise Unsupported("polars cannot export it; a NUL in the name of a column is one reason") from error
+    payload = _stream_table(table, kind, name)
     back = decode_arrow(payload, lambda _: value.name)
     if back.equals(value, null_equal=True) and getattr(back, "schema", None) == getattr(value, "schema", None):
         return payload

@@ -1,8 +1,12 @@
--- ARGV: time to live, thread id, id of its first message ('' for none), token of its origin ('' for none); fields of
--- the row (pairs, after their number); then, if there is a message: number, run, body, bytes of its payload, and the
+-- ARGV: time to live, thread id, id of its first message ('' for none), token of its origin ('' for none), id of this
+-- call; fields of the row (pairs, after their number); then, if there is a message: number, run, body, bytes of its payload, and the
 -- record of the run that it is allotted ('' for none)
-local ttl, id, message_id, token = unpack(ARGV, 1, 4)
+local ttl, id, message_id, token, call = unpack(ARGV, 1, 5)
 if redis.call('EXISTS', ROW) == 1 then
+  -- The driver may send a call twice.
+  if redis.call('HGET', ROW, 'call') == call then
+    return {'created', row()}
+  end
   local kept = message_id ~= '' and redis.call('HGET', MESSAGES, 'i:' .. message_id)
   if kept then
     return {'repeated', kept, redis.call('HGET', MESSAGES, kept .. ':run'), row()}
@@ -15,8 +19,8 @@ if token ~= '' and redis.call('EXISTS', TOMB) == 1 then
 end
 
 local number = next_number()
-local at = write_pairs(ROW, 5)
-redis.call('HSET', ROW, 'number', number, 'origin_token', token)
+local at = write_pairs(ROW, 6)
+redis.call('HSET', ROW, 'number', number, 'origin_token', token, 'call', call)
 local now = row_fields('graph', 'status', 'wake_at')
 enter(number, id, now.graph, now.status)
 schedule(number, id, now.status, now.wake_at)

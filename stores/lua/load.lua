@@ -1,10 +1,13 @@
 -- ARGV: time to live, thread id, what is known of its origin ('' for none, 'kept' if the row that is there has the same,
--- else a token), the origin's id and seq; fields of the row (pairs, after their number); then three lists, each after
+-- else a token), the origin's id and seq, id of this call; fields of the row (pairs, after their number); then three lists, each after
 -- its length: runs (number, what stays, what changes), messages (id, number, run, applied, body, bytes of the payload),
 -- segments (first, entry, bytes)
-local ttl, id, token, origin_thread, origin_seq = unpack(ARGV, 1, 5)
+local ttl, id, token, origin_thread, origin_seq, call = unpack(ARGV, 1, 6)
 local before = row_fields('driver', 'number', 'graph', 'status', 'segment_bytes', 'registrations', 'origin_thread',
-  'origin_seq', 'origin_token', 'expires')
+  'origin_seq', 'origin_token', 'call')
+if before.call == call then
+  return {'loaded', '', ''} -- the driver may send a call twice
+end
 if before.driver and before.driver ~= 'loading' then
   return {'exists'}
 end
@@ -22,9 +25,9 @@ if before.driver then
   leave(number, id, before.graph, before.status)
   redis.call('UNLINK', ROW, RUNS, MESSAGES, UNREAD)
 end
-local at = write_pairs(ROW, 6)
+local at = write_pairs(ROW, 7)
 redis.call('HSET', ROW, 'number', number, 'origin_token', token, 'segment_bytes', before.segment_bytes or '0',
-  'registrations', before.registrations or '0')
+  'registrations', before.registrations or '0', 'call', call)
 local now = row_fields('graph', 'status', 'wake_at')
 enter(number, id, now.graph, now.status)
 schedule(number, id, now.status, now.wake_at)

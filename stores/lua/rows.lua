@@ -1,6 +1,7 @@
 -- Rows that match, one answer for each key: the row as one string, 0 if it does not match, 1 if it is not there.
 -- KEYS: rows. ARGV: conditions, each '' for none: statuses (each between commas); graph, driver, owner (after '=');
--- changed before this time; so many commits that housekeeping has not seen
+-- changed before this time; so many commits that housekeeping has not seen; then for each row the number of the thread
+-- that is meant (another one of its id does not count as there)
 local statuses, graph, driver, owner, before, untidied = unpack(ARGV)
 
 local function differs(wanted, found)
@@ -9,8 +10,8 @@ end
 
 local answer = {}
 for i, key in ipairs(KEYS) do
-  local now = redis.call('HMGET', key, 'status', 'graph', 'driver', 'owner', 'updated_at', 'seq', 'tidied')
-  if not now[1] then
+  local now = redis.call('HMGET', key, 'status', 'graph', 'driver', 'owner', 'updated_at', 'seq', 'tidied', 'number')
+  if not now[1] or (ARGV[6 + i] and ARGV[6 + i] ~= now[8]) then
     answer[i] = 1
   elseif (statuses ~= '' and not string.find(statuses, ',' .. now[1] .. ',', 1, true))
     or differs(graph, now[2]) or differs(driver, now[3]) or differs(owner, now[4])

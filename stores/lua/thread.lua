@@ -36,18 +36,23 @@ local function write_pairs(key, at)
   return last + 1
 end
 
--- One sorted set has an entry for each thing that threads are listed by: kind, value, then number and id.
+-- One sorted set has an entry for each thing that threads are listed by: kind, value, then number and id. The one by
+-- number alone ends with the graph: it has to tell where the others are when the row has expired.
 local function entry(kind, value, number, id)
   return kind .. '\0' .. value .. '\0' .. number .. id
 end
 
+local function all_entry(number, id, graph)
+  return entry('n', '', number, id .. '\0' .. graph)
+end
+
 local function enter(number, id, graph, status)
-  redis.call('ZADD', INDEX, 0, entry('n', '', number, id), 0, entry('g', graph, number, id),
+  redis.call('ZADD', INDEX, 0, all_entry(number, id, graph), 0, entry('g', graph, number, id),
     0, entry('s', status, number, id))
 end
 
 local function leave(number, id, graph, status)
-  redis.call('ZREM', INDEX, entry('n', '', number, id), entry('g', graph, number, id), entry('s', status, number, id))
+  redis.call('ZREM', INDEX, all_entry(number, id, graph), entry('g', graph, number, id), entry('s', status, number, id))
 end
 
 local function change_status(number, id, before, after)

@@ -85,9 +85,10 @@ CREATE TABLE {schema}.segments (
     last BIGINT NOT NULL,
     epoch BIGINT NOT NULL,
     commit_id TEXT COLLATE "C" NOT NULL,
-    data BYTEA STORAGE EXTERNAL NOT NULL,
+    data BYTEA NOT NULL,
     PRIMARY KEY (thread, first)
 );
+ALTER TABLE {schema}.segments ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE {schema}.owners (
     owner TEXT COLLATE "C" PRIMARY KEY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -86,30 +87,25 @@ def test_a_damaged_thread_is_left_and_told_of(caplog: pytest.LogCaptureFixture) 
     keeper = Housekeeper(store, SystemClock(), timedelta(0), lambda: False)
     for _ in range(3):
         asyncio.run(keeper.round())
-    assert [record.message for record in caplog.records if "damaged" in record.message].__len__() == 1
+    assert len([record for record in caplog.records if "damaged" in record.message]) == 1
     assert listed(store, "sound") == [600]
 
 
 def test_it_stands_back_while_a_thread_recovers() -> None:
-    store = MemoryStore()
-    appended(store, 1500)
     looks = [0]
+    rewritten: list[int] = []
 
     class Watched(MemoryStore):
-        pass
+        def rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
+            rewritten.append(looks[0])
+            return super().rewrite(thread_id, old, new)
 
     def recovering() -> bool:
         looks[0] += 1
         return looks[0] < 10
 
-    rewritten: list[int] = []
-    rewrite = store.rewrite
-
-    def noting(thread_id: str, old: Any, new: list[Segment]) -> bool:
-        rewritten.append(looks[0])
-        return rewrite(thread_id, old, new)
-
-    store.rewrite = noting  # type: ignore[method-assign]
+    store = Watched()
+    appended(store, 1500)
     tidy(store, recovering=recovering)
     assert min(rewritten) >= 10
     assert len(rewritten) >= 2

@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from perdure import END, START, Retention, StateGraph, open_store
 from perdure.cluster.cli import app
+from perdure.runtime.snapshots import SnapshotReader
+from perdure.stores.codec import Codec
 from perdure.stores.keys import Keyring
 from perdure.stores.records import LOADING
 
@@ -106,14 +108,15 @@ def test_prune_refuses(store: str, options: list[str], why: str) -> None:
 def test_verify_names_what_is_damaged(store: str) -> None:
     assert document("verify", "--store", store)["threads"] == 2
     with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as raw:
-        raw.execute("UPDATE segments SET data = substr(data, 1, length(data) - 1) WHERE thread = 1 AND first = 2")
+        damage = "UPDATE segments SET data = substr(data, 1, length(data) - 1) WHERE thread = 1 AND first = 1"
+        assert raw.execute(damage).rowcount == 1
         raw.commit()
     found = document("verify", "--store", store, code=1)
     assert len(found["problems"]) == 1
     assert found["problems"][0]["thread_id"] == "t"
     shown = perdure("verify", "--store", store)
     assert shown.exit_code == 1
-    assert "commits 2..2" in shown.stderr
+    assert "thread 't', commits 1.." in shown.stderr
 
 
 def test_copy_and_encrypt(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +124,7 @@ def test_copy_and_encrypt(store: str, tmp_path: Path, monkeypatch: pytest.Monkey
     files = []
     for number in (1, 2):
         path = tmp_path / f"keys{number}"
-        path.write_text("\n".join(Keyring.generate(f"k{number}").lines()))
+        path.write_text(Keyring.generate(f"k{number}").text())
         path.chmod(0o600)
         files.append(str(path))
     sealed, again = f"sqlite:///{tmp_path}/sealed.db", f"sqlite:///{tmp_path}/again.db"
@@ -153,8 +156,9 @@ def test_backup_and_restore(store: str, tmp_path: Path) -> None:
     target = f"sqlite:///{tmp_path}/restored.db"
     done = document("restore", folder, target)
     assert (done["threads"], done["problems"]) == (2, [])
-    shown = CliRunner().invoke(app, ["show", "t", "--store", target, "--json"])
-    assert json.loads(shown.stdout)["values"] == {"n": 10}
+    with open_store(target) as opened:
+        state = SnapshotReader(opened, opened.thread("t"), Codec()).head()
+        assert state.values["n"] == 10
     assert "no backup 9" in perdure("restore", folder, target, "--number", "9").stderr
 
 

@@ -217,6 +217,27 @@ def test_what_is_cached_and_leads_nowhere_is_read_anew(store: CheckpointStore) -
     assert HistoryReader(store, "t", cache=cache).channels({"items": row.head})["items"]
 
 
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_what_an_owner_remembers_over_branches(durability: str) -> None:
+    """A list that grew for hundreds of commits, was left for a branch from its middle, and then grew again: what the
+    owner remembers of it is the new branch's. (It once was both.)"""
+    store = ReadingStore(MemoryStore())
+    builder = StateGraph(State).add_node("grow", lambda state: {"n": state["n"] + 1, "items": [state["n"]]})
+    builder.add_edge(START, "grow")
+    builder.add_conditional_edges("grow", lambda state: "grow" if state["n"] % 300 else END, ["grow", END])
+    graph = builder.compile(store)
+    graph.invoke({"n": 0}, THREAD)
+    middle = next(shot for shot in graph.get_state_history(THREAD) if shot.values["n"] == 200)
+    graph.invoke(None, middle.config, durability=durability)
+    graph.invoke({"n": 295}, THREAD, durability=durability)
+    row = store.thread("t")
+    store.reads = 0
+    kept = restore(store, row, graph.codec, graph._cache)
+    assert kept.position.values["items"] == [*range(300), *range(295, 300)]
+    assert store.reads == 0
+    assert equal(kept, restore(store, row, graph.codec))
+
+
 def test_what_is_read_ahead_is_not_read_again(reading: ReadingStore) -> None:
     big_then_ask(reading).invoke({"n": 1}, THREAD)
     graph, cache = big_then_ask(reading), ReadCache()

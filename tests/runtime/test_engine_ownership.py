@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from perdure import CheckpointStore, Command, NotInterrupted, PerdureError, ThreadBusy, ThreadRecord, open_store
-from perdure.stores.records import Commit, Message, Status
+from perdure.runtime.options import RunOptions
+from perdure.runtime.payloads import INPUT, UPDATE, InputPayload, pack, pack_input
+from perdure.stores.records import IN_PROCESS, Commit, Expect, Message, Status
 from tests.runtime import owned
 from tests.runtime.engine import THREAD, chain, history, says
 
@@ -116,6 +118,26 @@ def test_crashes_without_progress_are_counted_and_end_in_a_pause(
     assert graph.invoke(None, config)["items"] == ["first", "hold in child", "last"]
     assert owned.noted(tmp_path).count("first") == 1
     assert sqlite.thread("t").crashes == 0
+
+
+def test_a_pause_before_a_run_survives_its_owner(store: CheckpointStore) -> None:
+    """A thread whose processes died before its input was taken was run again by the next message to it."""
+    ran: list[int] = []
+    graph = chain({"a": lambda state: {"items": [ran.append(1)]}}, store)  # type: ignore[func-returns-value]
+    payload = pack_input(graph.codec, InputPayload({}, RunOptions()))
+    record = ThreadRecord(thread_id="t", graph=graph.name, version=graph.version, driver=IN_PROCESS)
+    store.create(record, Message(message_id="1", kind=INPUT, payload=payload))
+    for epoch in range(3):
+        store.claim("t", epoch=epoch, token=str(epoch), owner="gone", crashed=True)
+    runner = graph._runner(graph._config(THREAD))
+    # The update is progress, after which the deaths are no longer counted.
+    for kind, given in ((UPDATE, pack(graph.codec, {"n": 1}, None)), (INPUT, payload), (INPUT, payload)):
+        runner.run("t")
+        assert (store.thread("t").status, ran) == (Status.PAUSED, [])
+        assert "died 3 times before its input was taken" in store.thread("t").reason
+        message = Message(message_id=f"after {store.thread('t').inbox}", kind=kind, payload=given)
+        store.deliver("t", message, Expect(statuses=frozenset(Status)))
+    assert store.thread("t").crashes == 0
 
 
 @pytest.mark.parametrize("durability", ["async", "sync", "exit"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from perdure.stores.backed import StoredSegment
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import RunRecord, Segment, ThreadRecord
+from perdure.stores.sealing import StoredSegment
 
 
 class QuickMemoryStore(MemoryStore):

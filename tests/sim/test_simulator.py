@@ -19,8 +19,8 @@ from tests.sim.seeds import Failure, caught, faultless, play, play_many
 SEEDS = 3000
 MANY_SEEDS = 40_000
 CHUNK = 50
-SEED = int(os.environ.get("PERDURE_SIM_SEED", "1085"))
-"""Which one `test_replay` plays; 1085 once lost a pause that had come before its thread's first run."""
+SEED = int(os.environ.get("PERDURE_SIM_SEED", "81"))
+"""Which one `test_replay` plays; in 81 an owner once remembered a list that mixed the branches of a fork."""
 
 
 def failures(first: int, last: int) -> Iterator[Failure]:

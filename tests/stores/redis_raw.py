@@ -26,18 +26,29 @@ def dump(store: CheckpointStore) -> dict[str, Any]:
 
 
 def _dump(client: Redis) -> Iterator[tuple[str, Any]]:
-    for key in client.scan_iter(count=1000):
-        name = key.decode()
-        kind = client.type(key)
-        if kind == b"hash":
-            held: Any = client.hgetall(key)
-        elif kind == b"zset":
-            held = client.zrange(key, 0, -1, withscores=True)
-        else:
-            held = client.get(key)
-        yield name, held
-        if client.pttl(key) != -1:
-            yield f"{name} expires", client.pttl(key) > 0
+    keys = list(client.scan_iter(count=1000))
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.type(key)
+            pipeline.pttl(key)
+        told = pipeline.execute()
+        for key, kind in zip(keys, told[::2], strict=True):
+            if kind == b"hash":
+                pipeline.hgetall(key)
+            elif kind == b"zset":
+                pipeline.zrange(key, 0, -1, withscores=True)
+            else:
+                pipeline.get(key)
+        kept = pipeline.execute()
+    for key, held, left in zip(keys, kept, told[1::2], strict=True):
+        yield key.decode(), held
+        if left != -1:
+            yield f"{key.decode()} expires", left > 0
+
+
+def key(store: RedisStore, kind: str, thread_id: str) -> str:
+    found = dict(zip(OWN, store._keys.thread(thread_id), strict=False))
+    return found[kind]
 
 
 def count(store: CheckpointStore, thread_id: str) -> dict[str, int]:
@@ -59,6 +70,7 @@ def _is_of(key: str, thread_id: str) -> bool:
 
 def check_whole(kept: dict[str, Any]) -> None:
     """Nothing belongs to no thread, and the indexes say what the rows do."""
+    kept = {key: held for key, held in kept.items() if not key.endswith(" expires")}
     rows = {tuple(key.split(":", 3)[1::2]): held for key, held in kept.items() if key.split(":", 3)[2] == "row"}
     entries: dict[str, set[bytes]] = {}
     due: dict[str, set[tuple[bytes, float]]] = {}
@@ -66,14 +78,18 @@ def check_whole(kept: dict[str, Any]) -> None:
         place = row[b"number"] + thread_id.encode()
         assert row[b"thread"] == thread_id.encode()
         entries.setdefault(tag, set()).update(
-            {b"n\0\0" + place, b"g\0" + row[b"graph"] + b"\0" + place, b"s\0" + row[b"status"] + b"\0" + place}
+            {
+                b"n\0\0" + place + b"\0" + row[b"graph"],
+                b"g\0" + row[b"graph"] + b"\0" + place,
+                b"s\0" + row[b"status"] + b"\0" + place,
+            }
         )
         if row[b"status"] in PARKED and float(row[b"wake_at"]) > 0:
             due.setdefault(tag, set()).add((place, float(row[b"wake_at"])))
         _check_sizes(kept, tag, thread_id, row)
     for key, held in kept.items():
         _, tag, kind, *rest = key.split(":", 3)
-        if kind in OWN and not key.endswith(" expires"):
+        if kind in OWN:
             assert (tag, *rest) in rows, key
         elif kind == "index":
             assert {member for member, _ in held} == entries.pop(tag), key

@@ -427,7 +427,8 @@ def test_a_reader_of_a_checkpoint_that_goes(store: CheckpointStore) -> None:
     """It has found the checkpoint, then retention drops it: the reader hears that it is gone, not of damage."""
     appended(store, 20)
     reader = HistoryReader(store, "t")
-    _, row = reader.checkpoint(5)
+    assert next(reader.checkpoints())[1].checkpoint == 20
+    _, row = HistoryReader(store, "t").checkpoint(5)
     tidied(store, "t", Retention(max_checkpoints=2))
     with pytest.raises(UnknownCheckpoint, match="no checkpoint 5"):
         reader.channels(MEANING.manifest(row), at=5)

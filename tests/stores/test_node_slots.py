@@ -96,7 +96,7 @@ def test_nobody_starves_among_more_than_there_are_places() -> None:
     end = threading.Event()
 
     def work() -> int:
-        slots, turns = NodeSlots("server", 2), 0
+        slots, turns = NodeSlots("server", 2, tenure=0.1), 0
         while not end.is_set():
             slot = slots.take(60)
             turns += 1
@@ -107,7 +107,7 @@ def test_nobody_starves_among_more_than_there_are_places() -> None:
 
     with ThreadPoolExecutor(6) as pool:
         workers = [pool.submit(work) for _ in range(6)]
-        threading.Timer(4, end.set).start()
+        threading.Timer(3, end.set).start()
         turns = [worker.result(60) for worker in workers]
     assert min(turns) >= 2
     assert max(turns) <= 2 * min(turns) + 1

@@ -1,4 +1,4 @@
-"""The scripts against the pure rules: whatever is called in whatever order, Redis answers and keeps what memory does."""
+"""The scripts against the pure rules: whatever is called in whatever order, Redis answers and keeps what memory has."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHERS = {
     "graph": ["g", "h"],
     "token": ["k1", "k2"],
     "owner": ["o1", "o2"],
-    "wait": ["", "i1", "i2", "ü/\"x"],
+    "wait": ["", "i1", "i2", 'ü/"x'],
     "kind": [*sorted(RUN_KINDS), "resume", "cancel", "pause"],
 }
 CALLS = 60
@@ -79,7 +79,7 @@ class Both:
 
     def message(self) -> Message:
         return Message(
-            message_id=f"m{self.random.randrange(12)}",
+            message_id=f"m{self.random.randrange(6)}",
             kind=self.one("kind"),
             name="n",
             payload=b"\x00payload",
@@ -159,7 +159,9 @@ class Both:
                         RunUpdate(run=run, status=self.random.choice(list(Status)), end=last, reason="r", error=b"e")
                         for run in self.random.sample(range(1, 5), self.random.choice([0, 0, 1, 2]))
                     ),
-                    applied=tuple((self.random.randint(1, row.inbox + 1), last) for _ in range(self.random.choice([0, 1]))),
+                    applied=tuple(
+                        (self.random.randint(1, row.inbox + 1), last) for _ in range(self.random.choice([0, 1]))
+                    ),
                     expect_inbox=maybe(self.near(row.inbox)),
                     release=self.random.random() < 0.2,
                     progress=self.random.random() < 0.3,
@@ -174,7 +176,8 @@ class Both:
     def amend(self) -> tuple[str, Callable[[CheckpointStore], Any]]:
         row = self.row(self.random.choice(THREADS))
         names = {
-            name: self.random.randint(0, row.seq + 1) for name in self.random.sample(["x", "é:", "start"], self.random.randrange(3))
+            name: self.random.randint(0, row.seq + 1)
+            for name in self.random.sample(["x", "é:", "start"], self.random.randrange(3))
         }
         change = Amendment(
             names=names,
@@ -253,7 +256,9 @@ def _seen(store: CheckpointStore) -> Any:
 
 def vars_of(store: CheckpointStore) -> dict[str, Any]:
     stats = store.stats()
-    return {name: getattr(stats, name) for name in ("threads", "segments", "segment_bytes", "messages", "message_bytes")}
+    return {
+        name: getattr(stats, name) for name in ("threads", "segments", "segment_bytes", "messages", "message_bytes")
+    }
 
 
 @pytest.fixture
@@ -262,7 +267,7 @@ def redis(redis_url: str) -> Iterator[RedisStore]:
         yield store
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_any_calls_in_any_order(redis: RedisStore, seed: int) -> None:
     both = Both(redis, seed)
     for _ in range(CALLS):
