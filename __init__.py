@@ -32,10 +32,12 @@ from .runtime.messages import add_messages
 from .runtime.policies import RetryPolicy
 from .runtime.snapshots import StateSnapshot, TaskSnapshot
 from .stores.base import CheckpointStore
+from .stores.config import StoreConfig
 from .stores.errors import (
     Corrupt,
     DisallowedType,
     Fenced,
+    MissingKey,
     NewerFormat,
     Refused,
     StoreError,
@@ -47,7 +49,11 @@ from .stores.errors import (
     Unencodable,
     UnknownThread,
 )
+from .stores.keys import Keyring, KeySource
+from .stores.postgres_options import PostgresOptions
 from .stores.records import Retention, Status, ThreadRecord
+from .stores.redis_options import RedisOptions
+from .stores.sqlite_options import SqliteOptions
 from .stores.urls import open_store
 
 __all__ = [
@@ -74,11 +80,16 @@ __all__ = [
     "Interrupt",
     "Interrupted",
     "InvalidUpdateError",
+    "KeySource",
+    "Keyring",
+    "MissingKey",
     "NewerFormat",
     "NodeFailed",
     "NotInterrupted",
     "Paused",
     "PerdureError",
+    "PostgresOptions",
+    "RedisOptions",
     "Refused",
     "Retention",
     "RetryPolicy",
@@ -86,10 +97,12 @@ __all__ = [
     "START",
     "Send",
     "ServiceError",
+    "SqliteOptions",
     "StateGraph",
     "StateSnapshot",
     "StateValidationError",
     "Status",
+    "StoreConfig",
     "StoreError",
     "StoreFull",
     "StoreMisuse",

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .channels import MISSING
 from .commands import Command, Send
 from .errors import InvalidUpdateError
 from .interrupts import SCOPE, Interrupted, Scope
-from .merge import merge_writes
 from .nodes import Node
 from .portal import Portal
 from .task import Done, Failed, Outcome, Stopped, Task
@@ -136,7 +136,9 @@ def route(
     topology = step.topology
     values = step.values.copy() if isinstance(step.values, LazyValues) else dict(step.values)
     for channel, update in writes:
-        values[channel] = merge_writes(topology.channels, values, {channel: [(source, update)]})[channel].value
+        own = topology.channels[channel]
+        old = MISSING if own.reducer is None else values.get(channel, MISSING)
+        values[channel] = own.merge(old, [(source, update)]).value
     targets: list[str | Send] = []
     for branch in topology.branches[source]:
         state = (branch.input or topology.state).view(values)

@@ -93,12 +93,8 @@ class RowMaker:
             rows.append(self.value(name, seq, prev, merge.value, kind=Kind.SNAPSHOT))
         return rows
 
-    def writes(self, name: str, seq: int, merge: Merge, writes: Sequence[tuple[str, Any]]) -> list[Row]:
-        """What each node returned for a merged channel, where the channel's own rows do not tell."""
-        return [] if merge.tells_writes else [self.write(name, seq, writer, update) for writer, update in writes]
-
     def write(self, channel: str, seq: int, writer: str, update: Any) -> Row:
-        """What a node returned for a channel."""
+        """What a node returned for a channel, where the channel's own rows do not tell."""
         encoding, payload = self._encode(channel, writer, update)
         return Row(Kind.WRITE, seq, channel, seq, 0, writer, encoding, payload)
 

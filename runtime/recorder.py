@@ -139,8 +139,12 @@ class Recorder:
             self.seal()
         draft = self.open()
         seq = draft.seq
-        values = {name: self._maker.channel(name, seq, self._prev(name, seq), merge) for name, merge in merges.items()}
-        rows = [row for name, merge in merges.items() for row in self._maker.writes(name, seq, merge, grouped[name])]
+        values: dict[str, list[Row]] = {}
+        rows: list[Row] = []
+        for name, merge in merges.items():
+            values[name] = self._maker.channel(name, seq, self._prev(name, seq), merge)
+            if not merge.tells_writes:
+                rows.extend(self._maker.write(name, seq, writer, update) for writer, update in grouped[name])
         if options is not None:
             values[RUN_CHANNEL] = [self._maker.value(RUN_CHANNEL, seq, self._prev(RUN_CHANNEL, seq), options)]
         for path, arg in after.sends.items():
@@ -178,8 +182,11 @@ class Recorder:
             draft.rows = [row for row in draft.rows if row.kind != Kind.RESULT]
         draft.rows.append(self._maker.control(seq, self._control(source, draft.parent)))
         draft.rows.extend(rows)
-        for name, changes in values.items():
-            self._put(draft, name, changes)
+        if folding:
+            for name, changes in values.items():
+                self._put(draft, name, changes)
+        else:
+            draft.values = values
         draft.checkpoint = draft.progress = True
         draft.steps += source == "loop"
         draft.folds = source in ("input", "loop") and not (full or self._full(draft.steps))

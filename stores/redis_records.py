@@ -32,6 +32,9 @@ Arg = str | bytes | int
 LARGEST = 2**53
 """Up to here Lua and sorted sets count exactly."""
 
+LARGEST_STRING = (512 << 20) - 1024
+"""Bytes of a value (`proto-max-bulk-len`), with some room for what is packed with it."""
+
 _pack = msgspec.msgpack.Encoder().encode
 _ROW = msgspec.msgpack.Decoder(list[str])
 _BODY = msgspec.msgpack.Decoder(tuple[str, str, str, bytes, float])
@@ -54,6 +57,15 @@ def countable(what: str, *numbers: int | None) -> None:
     for number in numbers:
         if number is not None and not -LARGEST <= number < LARGEST:
             raise StoreMisuse(f"{what}: the number {number} is too large for a Redis store, which counts to 2**53")
+
+
+def check_size(what: str, data: bytes) -> None:
+    """Raise `StoreMisuse` for what Redis would answer by closing the connection, which looks like an outage."""
+    if len(data) > LARGEST_STRING:
+        raise StoreMisuse(
+            f"{what}: {len(data)} bytes are more than the {LARGEST_STRING} that Redis takes at once; keep data of this "
+            "size in files or object storage and its address in the state"
+        )
 
 
 def call_id() -> str:
@@ -154,6 +166,7 @@ def _thread_of(fields: dict[str, str]) -> ThreadRecord:
 
 def body_of(message: Message) -> bytes:
     """What of a message never changes."""
+    check_size(f"message {message.message_id!r}", message.payload)
     return _pack((message.message_id, message.kind, message.name, message.payload, float(message.created_at)))
 
 
@@ -248,6 +261,7 @@ def commit_args(commit: Commit, data: bytes) -> list[Arg]:
 
 def entry_and_data(segment: StoredSegment) -> tuple[str, bytes]:
     """A segment as it is kept: its entry in the index, and its bytes."""
+    check_size(f"commits {segment.first}..{segment.last} (commit id {segment.commit_id})", segment.data)
     return f"{segment.first}:{segment.last}:{segment.epoch}:{segment.commit_id}", segment.data
 
 

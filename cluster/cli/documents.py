@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
         return value
     if type(value) is float:
         return value if math.isfinite(value) else repr(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key if type(key) is str else repr(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]

@@ -59,14 +59,15 @@ def show(call: Call, thread: ThreadArgument) -> Answer:
         unreadable, state = "", None
         try:
             state = reader.state(record)
+            values = dict(state.values)
         except (Corrupt, NewerFormat, DisallowedType) as error:
-            unreadable = str(error)
+            unreadable, state = str(error), None
     document = {
         **thread_document(record),
         "runs": [run_document(run) for run in runs],
         "next": list(state.next) if state is not None else None,
         "interrupts": interrupts_document(state.interrupts) if state is not None else None,
-        "values": plain(state.values) if state is not None else None,
+        "values": plain(values) if state is not None else None,
         "unreadable": unreadable,
         "error": failure_document(failure) if failure is not None else None,
     }
@@ -89,18 +90,14 @@ def history(
     """List a thread's checkpoints, newest first."""
     with call.reading() as reader:
         found = list(islice(reader.history(thread, before=before, limit=limit + 1), limit + 1))
-    more, snapshots = len(found) > limit, found[:limit]
+        more, snapshots = len(found) > limit, found[:limit]
+        # The values are read when they are looked at: while the store is open.
+        documents = [checkpoint_document(snapshot, values=values) for snapshot in snapshots]
+        shown = (history_table(snapshots, values=values),) if snapshots else ()
     notes = []
     if more:
         notes.append(f"there are more: {call.again('history', thread, '--before', snapshots[-1].checkpoint_id)}")
     if not snapshots:
         notes.append("no checkpoints")
-    return Answer(
-        document={
-            "thread_id": thread,
-            "checkpoints": [checkpoint_document(snapshot, values=values) for snapshot in snapshots],
-            "more": more,
-        },
-        shown=(history_table(snapshots, values=values),) if snapshots else (),
-        notes=tuple(notes),
-    )
+    document = {"thread_id": thread, "checkpoints": documents, "more": more}
+    return Answer(document=document, shown=shown, notes=tuple(notes))

@@ -130,7 +130,8 @@ def sealed(flags: int, size: int, body: bytes) -> bytes:
 
 def _segment(data: bytes) -> Any:
     """Of its bytes only flags, size and body are hostile; with a wrong checksum nothing would be looked at."""
-    whole = sealed(data[0] if data else 0, *struct.unpack("<Q", data[1:9].ljust(8, b"\0")), data[9:])
+    (size,) = struct.unpack("<Q", data[1:9].ljust(8, b"\0"))
+    whole = sealed(data[0] if data else 0, size, data[9:])
     try:
         decode_batch(whole)
     except StoreError:
@@ -233,7 +234,7 @@ def ipc(array: Any, kind: bytes, facts: object = None, **options: Any) -> bytes:
 
 def numpy_payload(described: object, shape: object, body: bytes = b"") -> bytes:
     """A numpy array's header and bytes, whatever they say."""
-    header = msgpack.packb([described, shape, False])
+    header: bytes = msgpack.packb([described, shape, False])
     head = struct.pack("<I", len(header)) + header
     return head + bytes(-len(head) % 64) + body
 
@@ -261,7 +262,8 @@ def _expanding_arrays() -> Iterator[tuple[str, Any]]:
     yield "binary views", _many_views(pa.binary_view(), count, text)
     yield "words", words
     yield "lists of words", pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), words)
-    yield "list views", pa.ListViewArray.from_arrays(zeros, pa.array([len(inner)] * count, pa.int32()), inner)
+    list_view: Any = pa.ListViewArray
+    yield "list views", list_view.from_arrays(zeros, pa.array([len(inner)] * count, pa.int32()), inner)
     yield "dictionary of lists", pa.DictionaryArray.from_arrays(zeros, pa.array([inner.to_pylist()]))
     yield "runs", pa.RunEndEncodedArray.from_arrays(pa.array([count], pa.int32()), pa.array([text.decode()]))
     yield "runs of nothing", pa.RunEndEncodedArray.from_arrays(pa.array([2**31 - 1], pa.int32()), pa.nulls(1))
@@ -278,7 +280,7 @@ def _bent(kind: bytes, facts: object) -> Iterator[tuple[str, bytes]]:
     """Sound arrays of which the numbers were then made to point outside."""
     numbers = pa.array([71, 72, 73])
     words = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, 0], pa.int32()), pa.array(["a", "b"]))
-    runs = pa.RunEndEncodedArray.from_arrays(pa.array([3, 7], pa.int32()), pa.array([1, 2]))
+    runs: Any = pa.RunEndEncodedArray.from_arrays(pa.array([3, 7], pa.int32()), pa.array([1, 2]))
     tags = pa.array([0, 1, 1], pa.int8())
     unions = pa.UnionArray.from_dense(tags, pa.array([0, 0, 1], pa.int32()), [numbers, numbers])
     view = struct.pack("<i4sii", 20, b"abcd", 0, 3)

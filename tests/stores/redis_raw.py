@@ -15,7 +15,8 @@ OWN = ("row", "runs", "messages", "unread", "segments", "data", "forks")
 PARKED = (b"interrupted", b"sleeping", b"waiting", b"paused")
 
 
-def clients(store: CheckpointStore) -> list[Redis]:
+def clients(store: CheckpointStore) -> list[Any]:
+    # Any: half of the driver is without types.
     assert isinstance(store, RedisStore)
     return [client for _, client in store._connections.nodes()]
 
@@ -130,7 +131,8 @@ def _key(client: Redis, thread_id: str, what: str) -> str:
     else:
         pattern = f"*:{{p*}}:{ {'segment': 'data', 'message': 'messages', 'run': 'runs'}[what] }:{thread_id}"
     keys = client.keys(pattern)
-    return bytes(keys[0]).decode() if keys else ""
+    found: Any = keys[0] if keys else b""
+    return str(found.decode())
 
 
 def held(client: Redis, key: str, field: str) -> bytes:

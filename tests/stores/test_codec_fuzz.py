@@ -50,7 +50,7 @@ CELLS: dict[str, tuple[st.SearchStrategy[Any], pa.DataType]] = {
     "list": (st.lists(st.integers(-9, 9), max_size=3), pa.list_(pa.int8())),
     "struct": (
         st.fixed_dictionaries({"x": st.integers(0, 9), "y": TEXT}),
-        pa.struct({"x": pa.int8(), "y": pa.string()}),
+        pa.struct([("x", pa.int8()), ("y", pa.string())]),
     ),
 }
 
@@ -109,7 +109,7 @@ def frames(draw: st.DrawFn) -> Any:
 def untitled(dtype: np.dtype[Any]) -> bool:
     """Fields with titles are refused."""
     base = dtype.base
-    return base.names is None or all(len(field) == 2 and untitled(field[0]) for field in base.fields.values())
+    return base.names is None or all(len(field) == 2 and untitled(field[0]) for field in (base.fields or {}).values())
 
 
 NUMPY = st.one_of(

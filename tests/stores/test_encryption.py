@@ -16,15 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perdure.stores.backed import BackedStore
 from perdure.stores.encryption import EncryptedVault
 from perdure.stores.errors import Corrupt, MissingKey, NewerFormat, StoreError, StoreMisuse
 from perdure.stores.keys import Keyring, KeySource
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import GraphRecord, RunUpdate, Status
+from perdure.stores.records import Amendment, GraphRecord, RunUpdate, Status
 from perdure.stores.segments import Kind, Row
 from perdure.stores.sqlite import SqliteStore
+from perdure.stores.urls import open_store
 from perdure.stores.vault import PlainVault, Vault, describe, sealing_key
-from tests.stores.backends import ANY, commit, message, new_thread, owned
+from tests.stores.backends import ANY, Backend, commit, message, new_thread, owned
 
 SECRET = b"the launch code is 0000"
 RING = Keyring.generate("k1")
@@ -225,21 +227,23 @@ def test_no_repr_and_no_error_shows_a_key() -> None:
 # -- a store -------------------------------------------------------------------------------------------------------
 
 
-def filled(store: SqliteStore | MemoryStore) -> None:
+def filled(store: BackedStore) -> None:
     store.create(new_thread(), message("m1", payload=SECRET))
     store.claim("t", epoch=0, token="token-1", owner="owner")
     store.commit([commit(1, rows=(row(1),))])
     store.commit([commit(2, rows=())])
     store.deliver("t", message("m2", "cancel"), ANY)
-    update = RunUpdate(run=1, status=Status.FAILED, end=3, error=SECRET)
-    store.commit([commit(3, rows=(row(3),), runs=(update,))])
+    update = RunUpdate(run=1, status=Status.FAILED, end=3, error=SECRET, reason=SECRET.decode())
+    store.commit([commit(3, rows=(row(3),), runs=(update,), reason=SECRET.decode())])
     store.put_graph(GraphRecord(graph_key="g", name="g", version="1", kind="pickle", body=SECRET))
 
 
-def check(store: SqliteStore | MemoryStore) -> None:
+def check(store: BackedStore) -> None:
     assert [segment.rows for segment in store.segments("t")] == [(row(3),), (), (row(1),)]
     assert [one.payload for one in store.messages("t", unread=False)] == [SECRET, b""]
-    assert [run.error for run in store.runs("t")] == [SECRET]
+    assert [(run.error, run.reason) for run in store.runs("t")] == [(SECRET, SECRET.decode())]
+    rows = (store.thread("t"), *store.threads().threads, store.image("t").thread, store.amend("t", Amendment(tidied=1)))
+    assert {one.reason for one in rows if one.thread_id == "t"} == {SECRET.decode()}
     assert store.graph("g").body == SECRET
 
 
@@ -325,3 +329,48 @@ def test_a_copy_is_sealed_anew() -> None:
     segments = target.segments("t")[::-1]
     assert target.rewrite("t", segments[:2], [replace(segments[1], first=1, rows=segments[0].rows)])
     assert [segment.rows for segment in target.segments("t")] == [(row(3),), (row(1),)]
+
+
+def test_every_store_encrypts(backend: Backend) -> None:
+    store = open_store(backend.url, keys=RING)
+    assert isinstance(store, BackedStore)
+    backend._opened.append(store)  # so that it is closed, and that a memory store is looked into
+    filled(store)
+    check(store)
+    assert store.key_ids("t") == {"k1"}
+    for what, read in (
+        ("segment", lambda: store.segments("t")),
+        ("message", lambda: store.messages("t", unread=False)),
+        ("run", lambda: store.runs("t")),
+    ):
+        backend.damage(store, "t", what)
+        with pytest.raises(Corrupt, match="does not decrypt"):
+            read()
+    if backend.shared:
+        with pytest.raises(StoreMisuse, match="is encrypted"):
+            open_store(backend.url)
+
+
+def test_a_reason_that_cannot_be_read_hides_no_thread(tmp_path: Path) -> None:
+    """Rows are read by everything; a reason is for people only."""
+    path = tmp_path / "store.db"
+    with opened(path, VAULT) as store:
+        filled(store)
+    with opened(path, EncryptedVault(Keyring.generate("k9"))) as store:
+        assert "'k1'" in store.thread("t").reason
+    for kept in ("PRDE:not base64", "PRDE:", "PRDE:UFJERQ=="):
+        with closing(sqlite3.connect(path)) as raw, raw:
+            raw.execute("UPDATE threads SET reason = ?", (kept,))
+        with opened(path, VAULT) as store:
+            assert "cannot be read" in store.thread("t").reason
+            assert store.claim("t", epoch=1, token="token-2", owner="other").epoch == 2
+        with closing(sqlite3.connect(path)) as raw, raw:
+            raw.execute("UPDATE threads SET epoch = 1")
+
+
+def test_reasons_are_as_they_are_without_keys(tmp_path: Path) -> None:
+    with opened(tmp_path / "store.db", None) as store:
+        owned(store)
+        for reason in ("PRDE:of a user's own", "plain", ""):
+            store.commit([commit(store.thread("t").seq + 1, reason=reason)])
+            assert store.thread("t").reason == reason

@@ -1,52 +1,41 @@
-"""What of the Redis store the conformance suite does not see: its keys, partitions, scripts, connections, expiry."""
+"""What of the Redis store the conformance suite does not see: its keys, partitions, round trips and scripts."""
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from perdure.stores import redis as redis_module
-from perdure.stores import redis_pool
 from perdure.stores.errors import (
     Corrupt,
     NewerFormat,
     StoreFull,
     StoreMissing,
     StoreMisuse,
-    StoreUnavailable,
     UnknownThread,
 )
 from perdure.stores.lua import scripts
 from perdure.stores.records import (
     Amendment,
     Committed,
-    Message,
     Origin,
     OwnerRecord,
     RunUpdate,
     Status,
-    ThreadFilter,
 )
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_options import RedisOptions
 from perdure.stores.urls import open_store
-from perdure.testing.racing import race
-from tests.servers.redis import RedisServer
 from tests.stores import redis_raw
-from tests.stores.backends import ANY, TOKEN, commit, delta, message, new_thread, owned
+from tests.stores.backends import ANY, TOKEN, commit, message, new_thread, owned
 from tests.stores.proxy import Proxy
-
-TTL = RedisOptions(ttl=timedelta(hours=1))
 
 
 @pytest.fixture
@@ -71,7 +60,7 @@ def lived(store: RedisStore, thread_id: str = "t") -> None:
     store.commit([commit(4, thread_id=thread_id, status=Status.FAILED, wake_at=5.0)])
 
 
-# -- keys ------------------------------------------------------------------------------------------------------------
+# -- keys --------------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_left_of_what_was_deleted(store: RedisStore) -> None:
@@ -206,7 +195,7 @@ def test_numbers_that_redis_cannot_count_are_refused(store: RedisStore) -> None:
     assert [segment.first for segment in store.segments("l", first=largest)] == [largest]
 
 
-# -- round trips and scripts -----------------------------------------------------------------------------------------
+# -- round trips and scripts -------------------------------------------------------------------------------------------
 
 
 def test_a_call_is_one_round_trip(redis_url: str, raw: Redis) -> None:
@@ -220,7 +209,7 @@ def test_a_call_is_one_round_trip(redis_url: str, raw: Redis) -> None:
         before = proxy.trips
         assert len(store.commit([commit(1, thread_id=name) for name in names])) == 50
         assert proxy.trips == before + 1
-        calls = [
+        calls: list[Any] = [
             lambda: store.commit([commit(2, thread_id="t0")]),
             lambda: store.deliver("t0", message(), ANY),
             lambda: store.claim("t0", epoch=1, token="other", owner="o"),
@@ -296,7 +285,7 @@ def test_a_full_server_writes_nothing(redis_url: str, store: RedisStore, raw: Re
     assert store.commit([commit(1, thread_id="running")]) == [Committed(seq=1, inbox=0)]
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def test_many_segments_come_in_pieces(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,216 +353,3 @@ def test_threads_of_one_number_are_listed_once(store: RedisStore, raw: Redis) ->
                 break
         assert sorted(found) == sorted(names)
     assert [row.thread_id for row in store.threads(limit=100).threads] == found
-
-
-# -- expiry ----------------------------------------------------------------------------------------------------------
-
-
-def expiring(store: RedisStore, thread_id: str = "t") -> set[str]:
-    """Which of a thread's keys expire; all or none."""
-    kept = redis_raw.dump(store)
-    own = {key for key in kept if key.endswith(f":{thread_id}") and key.split(":")[2] in redis_raw.OWN}
-    found = {key for key in own if f"{key} expires" in kept}
-    assert found in (set(), own)
-    return found
-
-
-def expire(store: RedisStore, raw: Redis, thread_id: str = "t") -> None:
-    """Let its time pass."""
-    for kind in redis_raw.OWN:
-        key = redis_raw.key(store, kind, thread_id)
-        if raw.pttl(key) > 0:
-            raw.delete(key)
-
-
-def test_a_thread_expires_after_its_end(redis_url: str, raw: Redis) -> None:
-    with RedisStore(redis_url, options=TTL) as store:
-        owned(store)
-        store.commit([commit(1)])
-        assert not expiring(store)
-        store.commit([commit(2, status=Status.SUCCEEDED)])
-        assert len(expiring(store)) == 3
-        assert 3_590_000 < raw.pttl(redis_raw.key(store, "row", "t")) <= 3_600_000
-        # Keys that come later go with the others; a cancel does not wake what has ended.
-        store.deliver("t", message("c", kind="cancel"), ANY)
-        assert len(expiring(store)) == 5
-        store.commit([commit(3, applied=((1, 3),), runs=(RunUpdate(run=1, status=Status.SUCCEEDED),))])
-        assert len(expiring(store)) == 5
-        store.deliver("t", message("next"), ANY)
-        assert store.thread("t").status is Status.QUEUED
-        assert not expiring(store)
-        store.create(new_thread("born ended", status=Status.FAILED))
-        assert expiring(store, "born ended")
-
-
-def test_a_thread_really_expires(redis_url: str) -> None:
-    with RedisStore(redis_url, options=RedisOptions(ttl=timedelta(milliseconds=50))) as store:
-        lived(store)
-        store.create(new_thread("stays"))
-        deadline = time.monotonic() + 30
-        while any(key.endswith(":t") for key in redis_raw.dump(store)):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        with pytest.raises(UnknownThread):
-            store.thread("t")
-        assert [row.thread_id for row in store.threads().threads] == ["stays"]
-        redis_raw.check_whole(redis_raw.dump(store))
-
-
-def test_what_expired_is_swept_out_of_the_indexes(redis_url: str, raw: Redis) -> None:
-    looks: list[Any] = [
-        lambda store: [row.thread_id for row in store.threads().threads],
-        lambda store: [row.thread_id for row in store.threads(ThreadFilter(graph="g")).threads],
-        lambda store: sorted(store.stats().threads),
-    ]
-    with RedisStore(redis_url, options=TTL) as store:
-        for look in looks:
-            lived(store)
-            store.create(new_thread("stays"))
-            expire(store, raw)
-            assert look(store) in (["stays"], ["queued"])
-            for each in looks:
-                each(store)
-            store.threads(ThreadFilter(statuses=frozenset({Status.FAILED})))
-            redis_raw.check_whole(redis_raw.dump(store))
-            # The next of that name is another thread.
-            store.create(new_thread("t", status=Status.PAUSED))
-            assert store.threads().threads[0].thread_id == "t"
-            assert store.segments("t") == []
-            for thread_id in ("t", "stays"):
-                store.deliver(thread_id, message("end"), ANY)
-                store.claim(thread_id, epoch=0, token=TOKEN, owner="o")
-                store.commit([commit(1, thread_id=thread_id, status=Status.FAILED)])
-                store.delete(thread_id)
-
-
-def test_what_expired_and_came_again_is_listed_once(redis_url: str, raw: Redis) -> None:
-    with RedisStore(redis_url, options=TTL) as store:
-        lived(store)
-        expire(store, raw)
-        store.create(new_thread("t", status=Status.PAUSED, wake_at=1.0))
-        assert [row.status for row in store.threads().threads] == [Status.PAUSED]
-        assert store.threads(ThreadFilter(statuses=frozenset({Status.FAILED}))).threads == ()
-        assert [row.thread_id for row in store.due(2.0)] == ["t"]
-        store.threads(ThreadFilter(graph="g"))
-        redis_raw.check_whole(redis_raw.dump(store))
-
-
-def test_a_thread_that_is_copied_in_does_not_expire_before_it_is_there(redis_url: str) -> None:
-    with RedisStore(redis_url, options=TTL) as store:
-        lived(store)
-        image = store.image("t")
-        copy = replace(image, thread=replace(image.thread, thread_id="copy"), runs=())
-        store.load(copy)
-        assert not expiring(store, "copy")
-        store.load(copy, complete=True)
-        assert expiring(store, "copy")
-
-
-def test_without_the_option_nothing_expires(store: RedisStore) -> None:
-    lived(store)
-    assert not expiring(store)
-
-
-# -- connections -----------------------------------------------------------------------------------------------------
-
-
-def test_a_closed_store_says_so(redis_url: str) -> None:
-    store = RedisStore(redis_url)
-    store.close()
-    with pytest.raises(StoreMisuse, match="closed"):
-        store.thread("t")
-
-
-def test_connections_are_bounded_and_end(redis_url: str, raw: Redis) -> None:
-    before = len(raw.client_list())
-    threads = threading.active_count()
-    store = RedisStore(redis_url, options=RedisOptions(max_connections=2))
-    store.create(new_thread())
-    answers = race([lambda: store.thread("t") for _ in range(12)])
-    assert {getattr(answer, "thread_id", None) for answer in answers} == {"t"}
-    assert len(raw.client_list()) <= before + 2
-    store.close()
-    assert threading.active_count() == threads
-    deadline = time.monotonic() + 10
-    while len(raw.client_list()) > before:
-        assert time.monotonic() < deadline
-
-
-def test_a_store_that_is_given_up_takes_its_background_with_it(redis_url: str) -> None:
-    threads = threading.active_count()
-    store = RedisStore(redis_url)
-    assert threading.active_count() == threads + 1
-    del store
-    gc.collect()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > threads:
-        assert time.monotonic() < deadline
-
-
-def test_idle_connections_are_closed(redis_url: str, raw: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_pool, "_IDLE", 0.05)
-    before = len(raw.client_list())
-    with RedisStore(redis_url) as store:
-        store.create(new_thread())
-        deadline = time.monotonic() + 10
-        while len(raw.client_list()) > before:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert store.thread("t").thread_id == "t"
-
-
-def test_the_connections_of_a_node_are_shared(
-    redis_url: str, raw: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Three stores, two places: whoever waits gets one from those who had theirs for long."""
-    monkeypatch.setenv("PERDURE_RUNTIME_DIR", str(tmp_path / "run"))
-    options = RedisOptions(connections_per_node=2, socket_timeout=timedelta(seconds=60))
-    before = len(raw.client_list())
-    stores = [RedisStore(redis_url, options=options) for _ in range(3)]
-    most = 0
-    try:
-        stores[0].create(new_thread())
-
-        def work(store: RedisStore) -> int:
-            for _ in range(100):
-                store.thread("t")
-            return 1
-
-        for _ in range(2):
-            assert race([lambda store=store: work(store) for store in stores]) == [1, 1, 1]
-            most = max(most, len(raw.client_list()) - before)
-    finally:
-        for store in stores:
-            store.close()
-    assert most <= 2
-
-
-def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("r") / "s"
-    with RedisServer(settings={"unixsocket": str(path)}), RedisStore(f"unix://{path}?db=1") as store:
-        owned(store)
-        store.commit([commit(1, rows=(delta(1),))])
-        assert store.url == f"unix://{path}?db=1"
-        with open_store(store.url) as other:
-            assert other.thread("t").seq == 1
-
-
-def test_a_message_is_delivered_once_in_spite_of_lost_answers(redis_url: str) -> None:
-    port = int(redis_url.rpartition(":")[2].partition("/")[0])
-    with Proxy(("127.0.0.1", port)) as proxy, RedisStore(redis_url.replace(str(port), str(proxy.port))) as store:
-        owned(store)
-        lost: list[Any] = [
-            lambda: store.deliver("t", Message(message_id="m", kind="input"), ANY),
-            lambda: store.commit([commit(1, commit_id="c")]),
-        ]
-        for call in lost:
-            # Connected, so that the call itself gets through.
-            store.thread("t")
-            proxy.cut_answers = True
-            with pytest.raises(StoreUnavailable):
-                call()
-            proxy.cut_answers = False
-        assert store.deliver("t", Message(message_id="m", kind="input"), ANY).repeated
-        assert store.commit([commit(1, commit_id="c")]) == [Committed(seq=1, inbox=1, repeated=True)]
-        assert (store.thread("t").inbox, store.thread("t").seq) == (1, 1)

@@ -79,7 +79,7 @@ def crashing(store: RedisStore, call: int, *, after: bool) -> Iterator[list[int]
     try:
         yield made
     finally:
-        del connections.run  # type: ignore[method-assign] # as above
+        del connections.run
 
 
 def copied(store: RedisStore) -> None:

@@ -56,7 +56,7 @@ def store(redis_url: str) -> Iterator[RedisStore]:
         yield store
 
 
-FULL = {
+FULL: dict[str, Any] = {
     "status": Status.FAILED,
     "reason": "r",
     "head": 6,

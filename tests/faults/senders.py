@@ -1,0 +1,106 @@
+"""How the users of these tests speak to a store that may be away: the same call again, until there is an answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any, TypeVar
+
+from perdure.runtime.compiled import CompiledGraph
+from perdure.runtime.options import Durability, RunOptions
+from perdure.runtime.payloads import INPUT, RESUME, UPDATE, InputPayload, pack, pack_input
+from perdure.stores.base import CheckpointStore
+from perdure.stores.errors import Refused, StoreUnavailable
+from perdure.stores.records import (
+    ENDED,
+    IN_PROCESS,
+    Delivery,
+    Expect,
+    Message,
+    Status,
+    ThreadFilter,
+    ThreadRecord,
+)
+
+T = TypeVar("T")
+
+LIVE = frozenset(Status) - ENDED
+
+
+def insist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> T:
+    """The answer to `call`, which is made until there is one. Raises what it raised last once `stop` says so."""
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            if stop():
+                raise
+            time.sleep(0.02)
+
+
+def start_thread(
+    store: CheckpointStore, graph: CompiledGraph, thread_id: str, given: Any, durability: str
+) -> Delivery:
+    """Create a thread with its input, under ids that a second attempt has too."""
+    options = RunOptions(durability=Durability(durability))
+    message = Message(
+        message_id=f"input of {thread_id}", kind=INPUT, payload=pack_input(graph.codec, InputPayload(given, options))
+    )
+    record = ThreadRecord(thread_id=thread_id, graph=graph.name, version=graph.version, driver=IN_PROCESS)
+    return insist(lambda: store.create(record, message))
+
+
+def answer(store: CheckpointStore, graph: CompiledGraph, thread_id: str, wait: str, said: str) -> Delivery:
+    """Answer an interrupt."""
+    message = Message(message_id=f"answer to {wait}", kind=RESUME, payload=pack(graph.codec, wait, said, None))
+    return insist(lambda: store.deliver(thread_id, message, Expect(statuses=LIVE, wait=wait)))
+
+
+def say(store: CheckpointStore, graph: CompiledGraph, thread_id: str, text: str) -> bool:
+    """Add `text` to what a talk has heard. Whether the thread took it: not if it had ended."""
+    message = Message(message_id=text, kind=UPDATE, payload=pack(graph.codec, {"heard": [text]}, None, 0))
+    try:
+        insist(lambda: store.deliver(thread_id, message, Expect(statuses=LIVE)))
+    except Refused:
+        return False
+    return True
+
+
+class Talker(threading.Thread):
+    """A client that says things to whatever threads are alive."""
+
+    def __init__(self, store: CheckpointStore, graph: CompiledGraph, number: int) -> None:
+        super().__init__(name=f"talker {number}", daemon=True)
+        self.said = 0
+        """What was taken."""
+        self.refused = 0
+        self.error: BaseException | None = None
+        self._store = store
+        self._graph = graph
+        self._random = Random(number)
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Return when what it was saying was heard or refused."""
+        self._ended.set()
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+    def run(self) -> None:
+        where = ThreadFilter(graph=self._graph.name, statuses=LIVE)
+        try:
+            while not self._ended.wait(0.005):
+                try:
+                    alive = self._store.threads(where, limit=20).threads
+                except StoreUnavailable:
+                    continue
+                if alive:
+                    chosen = self._random.choice(alive)
+                    taken = say(self._store, self._graph, chosen.thread_id, f"{self.name}: {self.said + self.refused}")
+                    self.said += taken
+                    self.refused += not taken
+        except BaseException as error:
+            self.error = error
