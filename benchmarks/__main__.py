@@ -64,7 +64,9 @@ def measure(place: Bench, report: Report, backend: Backend, names: Sequence[str]
     if "loads" in names:
         loads.run(report, backend, count=max(amounts.appends), long=amounts.long, times=amounts.loads)
     if "crowd" in names and backend.name == "postgres":
-        crowd.run(place, report, backend, threads=amounts.threads, rounds=amounts.append_rounds)
+        crowd.run(
+            place, report, backend, threads=amounts.threads, workers=amounts.workers, rounds=amounts.append_rounds
+        )
     if "fanout" in names and backend.savers:
         fanout.run(place, report, backend, width=amounts.width, rounds=amounts.rounds)
     if "recovery" in names and backend.name == "sqlite":

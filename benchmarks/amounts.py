@@ -21,6 +21,8 @@ class Amounts:
     loads: int = 5
     """Times that each state is read."""
     threads: int = 200
+    workers: tuple[int, ...] = (1, 4, 16)
+    """OS threads that run them in one process."""
     width: int = 1000
     """Trivial nodes of the fan-out."""
     kills: int = 300
@@ -28,6 +30,15 @@ class Amounts:
 
 
 QUICK = Amounts(
-    rounds=1, append_rounds=1, steps=100, appends=(40, 80), long=200, loads=2, threads=10, width=20, kills=3
+    rounds=1,
+    append_rounds=1,
+    steps=100,
+    appends=(80,),
+    long=80,
+    loads=1,
+    threads=10,
+    workers=(4,),
+    width=20,
+    kills=3,
 )
 """Shows that everything works, and nothing else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from statistics import median
 
 from perdure import Client
@@ -14,23 +15,21 @@ from .orders import MEASURED, Crowd, Crowded
 from .report import Line, Report
 
 STEPS = 10
-WORKERS = (1, 4, 16)
-"""OS threads of one process; each side by its best."""
 
 
-def run(bench: Bench, report: Report, backend: Backend, *, threads: int, rounds: int) -> None:
-    """In process on both sides, and by the service."""
+def run(bench: Bench, report: Report, backend: Backend, *, threads: int, workers: Sequence[int], rounds: int) -> None:
+    """In process on both sides, with so many OS threads (each side by its best), and by the service."""
     times: dict[tuple[str, int], list[float]] = {}
     served = []
     with bench.connect(backend.fresh()) as client:
         _served(client, "warm-up", min(threads, 20))
         for number in range(rounds):
             served.append(_served(client, f"{MEASURED}-{number}", threads))
-            for workers in WORKERS:
+            for count in workers:
                 for saver in ("", "postgres-pool"):
-                    times.setdefault((saver, workers), []).append(_child(backend, saver, threads, workers))
+                    times.setdefault((saver, count), []).append(_child(backend, saver, threads, count))
     medians = {key: median(found) for key, found in times.items()}
-    own, other = (min((medians[saver, workers], workers) for workers in WORKERS) for saver in ("", "postgres-pool"))
+    own, other = (min((medians[saver, count], count) for count in workers) for saver in ("", "postgres-pool"))
     service = median(served)
     lines = [
         Line("invoke()", f"{threads / own[0]:,.0f} threads/s", f"{own[1]} at a time"),

@@ -14,7 +14,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from .orders import MEASURED, WARM_UP, Answer, Crowd, Crowded, Load, Loaded, Order, Ran, Run, decoded, encoded
-from .savers import middle_id, opened
+from .savers import opened
 from .workloads import Appends, Fan, Steps, append, bytes_written, more, spread, tasks_of, tick, work
 
 
@@ -76,11 +76,10 @@ def load(order: Load) -> Loaded:
     middle: list[float] = []
     texts = middle_texts = 0
     with opened(order.saver, order.url) as (saver, _):
-        old = _config(MEASURED)
-        old["configurable"]["checkpoint_id"] = middle_id(saver, MEASURED, WARM_UP)
+        (found,) = saver.list(_config(MEASURED), filter={"step": order.texts // 2}, limit=1)
     for _ in range(order.times):
         texts = _read(order, newest, _config(MEASURED))
-        middle_texts = _read(order, middle, old)
+        middle_texts = _read(order, middle, found.config)
     return Loaded(newest=newest, middle=middle, texts=texts, middle_texts=middle_texts)
 
 

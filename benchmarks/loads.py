@@ -32,7 +32,7 @@ def run(report: Report, backend: Backend, *, count: int, long: int, times: int) 
     for side in appends.sides_of(backend):
         if side.actor:
             continue
-        for texts in (count, long) if not side.saver else (count,):
+        for texts in dict.fromkeys((count, long) if not side.saver else (count,)):
             name = f"{side.name}, {texts:,}"
             for answer in _grown_and_read(backend, side, texts, times):
                 match answer:
@@ -50,7 +50,7 @@ def _grown_and_read(backend: Backend, side: appends.Side, texts: int, times: int
     """Read by a process that did not write it; ours once more after compaction."""
     url, program = backend.fresh(), "langgraph" if side.saver else "perdure"
     children.run(program, appends.order(side, url, texts), Ran)
-    load = Load(url=url, saver=side.saver, graph=side.graph, times=times)
+    load = Load(url=url, saver=side.saver, graph=side.graph, texts=texts, times=times)
     answers = children.run_all(program, [load] if side.saver else [load, Compact(url=url), load])
     backend.drop(url)
     return answers

@@ -44,6 +44,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     url: str
     saver: str = ""
     graph: str
+    texts: int
+    """How many it has."""
     times: int = 5
 
 

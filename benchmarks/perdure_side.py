@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-
 from perdure import open_store
 from perdure.runtime.meaning import RuntimeMeaning
 from perdure.runtime.snapshots import config_of

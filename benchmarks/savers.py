@@ -7,9 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
-from uuid import UUID
 
-import psycopg
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from psycopg.rows import dict_row
@@ -26,29 +24,6 @@ def opened(name: str, url: str) -> Iterator[Opened]:
     """One of `SAVERS` over the store for the block."""
     with SAVERS[name](url) as found:
         yield found
-
-
-def middle_id(saver: Any, thread_id: str, earlier: str) -> str:
-    """Id of a checkpoint about in the middle of a thread's history, which began when that of thread `earlier` ended.
-
-    LangGraph's savers are not asked for a list: they would read every state of it.
-    """
-    question = "SELECT checkpoint_id FROM checkpoints WHERE thread_id = {} ORDER BY 1"
-    if isinstance(saver, SqliteSaver):
-        ids = [row[0] for row in saver.conn.execute(question.format("?"), (thread_id,))]
-        return str(ids[len(ids) // 2])
-    if isinstance(saver, PostgresSaver) and isinstance(saver.conn, psycopg.Connection):
-        rows = saver.conn.execute(question.format("%s"), (thread_id,)).fetchall()
-        return str(rows[len(rows) // 2]["checkpoint_id"])
-    # The ids are UUIDs of version 6, which sort by time: one between two of them is of the time between.
-    first, last = (UUID(_newest(saver, name)).int for name in (earlier, thread_id))
-    between = {"configurable": {"checkpoint_id": str(UUID(int=(first + last) // 2))}}
-    (found,) = saver.list({"configurable": {"thread_id": thread_id}}, before=between, limit=1)
-    return str(found.config["configurable"]["checkpoint_id"])
-
-
-def _newest(saver: Any, thread_id: str) -> str:
-    return str(saver.get_tuple({"configurable": {"thread_id": thread_id}}).config["configurable"]["checkpoint_id"])
 
 
 @contextmanager

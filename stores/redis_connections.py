@@ -53,6 +53,7 @@ class Connections:
         self._options = options
         self._scripts = scripts
         self._digests = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in scripts.items()}
+        self._closed = False
         # Any: half of the driver is without types.
         self._client: Any
         self._cluster: Any
@@ -62,7 +63,6 @@ class Connections:
             raise StoreMisuse(f"{where}: the Redis driver does not understand this URL: {error}") from None
         # Held weakly: a store that is given up without being closed takes its background with it.
         this = weakref.ref(self)
-        self._closed = False
         self._idle = IdleCloser(lambda: _pools(this()))
         weakref.finalize(self, self._idle.end)
 
@@ -82,7 +82,7 @@ class Connections:
         `Corrupt`.
         """
         if self._closed:
-            raise StoreMisuse(f"{self._where} is closed; open it again")
+            raise self._is_closed()
         answers = self._guarded(lambda: self._batch(calls))
         if any(isinstance(answer, NoScriptError) for answer in answers):
             # All of the batch again, each call may be repeated: of two commits of a thread the second may have been
@@ -167,6 +167,14 @@ class Connections:
             raise store_error(error, self._where) from error
         except UnicodeEncodeError as error:
             raise StoreMisuse(f"{self._where}: a text to be kept is not valid Unicode: {error.reason}") from None
+        except (ValueError, AttributeError) as error:
+            # What the driver runs into when its connection is closed by another thread.
+            if self._closed:
+                raise self._is_closed() from error
+            raise
+
+    def _is_closed(self) -> StoreMisuse:
+        return StoreMisuse(f"{self._where} is closed; open it again")
 
 
 def _pools(connections: Connections | None) -> list[PlacedPool]:

@@ -95,6 +95,14 @@ class PlacedPool(BlockingConnectionPool):
 
     def close_idle(self) -> None:
         """Close the connections in the pool that outstayed."""
+        self._close_free(lambda connection: bool(connection.outstayed()))
+
+    def disconnect_free_connections(self) -> None:
+        """Close the connections in the pool, as the driver does after a node of a Cluster has failed: its own way of
+        doing so also closes one that somebody takes out meanwhile."""
+        self._close_free(lambda connection: True)
+
+    def _close_free(self, chosen: Callable[[Any], bool]) -> None:
         taken = []
         while True:
             try:
@@ -104,7 +112,7 @@ class PlacedPool(BlockingConnectionPool):
         # The pool hands out first what came last: in again in the same order, or the idle ones would be used in turn.
         for connection in reversed(taken):
             try:
-                if connection is not None and connection.outstayed():
+                if connection is not None and chosen(connection):
                     connection.disconnect()
             finally:
                 self.pool.put_nowait(connection)

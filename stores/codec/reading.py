@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle as pickles
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from msgpack import OutOfData, Unpacker, unpackb
@@ -23,37 +24,42 @@ from .scalars import DECODERS, to_fraction
 _CHECKED_FROM = 4096
 """Payloads from this size (bytes) are skimmed before anything is built."""
 _FLOOD_FROM = 1 << 16
-"""In payloads from this size (bytes) the keys of dicts are looked at, too."""
+"""In payloads from this size (bytes) the keys of dicts are looked at too, where enough of them could collide."""
 _MOST_ALIKE = 1000
 """So many items of one set or dict may have the same hash."""
 _CLASSES = frozenset({Mark.ENUM, Mark.DATACLASS, Mark.MODEL, Mark.NAMEDTUPLE})
 
 
+class _Suspicious(Exception):
+    """A large payload holds so many values of one's own making that dicts have to be looked at: read it again."""
+
+
 class Reader:
     """Unpacks one payload."""
 
-    __slots__ = ("_catalog", "_opaque", "_open", "_pickle")
+    __slots__ = ("_catalog", "_left", "_opaque", "_open", "_pickle")
 
     def __init__(self, catalog: Catalog, *, opaque: bool, pickle: bool) -> None:
         self._catalog = catalog
         self._opaque = opaque
         self._pickle = pickle
         self._open = 0
+        self._left = -1
+        """Tagged values that may come before the payload is suspicious; below zero, any number. Python's own hashes of
+        texts are random, and too few other numbers share one: only tagged values can be made to collide."""
 
     def read(self, payload: bytes | memoryview) -> Any:
         """The value. Raises `Corrupt`, `DisallowedType`, `StoreMisuse` where a library is missing."""
         try:
             if len(payload) >= _CHECKED_FROM:
                 _skim(payload)
-            value = unpackb(
-                payload,
-                ext_hook=self._ext,
-                list_hook=self._list,
-                object_pairs_hook=_dict_of if len(payload) >= _FLOOD_FROM else None,
-                strict_map_key=False,
-                unicode_errors="surrogatepass",
-                timestamp=3,  # we write none; but its default is an instance of a class of its own
-            )
+            if len(payload) >= _FLOOD_FROM:
+                self._left = _MOST_ALIKE
+            try:
+                value = self._unpacked(payload, None)
+            except _Suspicious:
+                self._open, self._left = 0, -1
+                value = self._unpacked(payload, _dict_of)
         except (StoreError, MemoryError):
             raise
         except Exception as error:  # bytes that are not ours fail in any way there is
@@ -62,11 +68,23 @@ class Reader:
             raise Corrupt("a stored value does not decode: it has a tag out of place")
         return value
 
+    def _unpacked(self, payload: bytes | memoryview, pairs_hook: Callable[[Any], Any] | None) -> Any:
+        return unpackb(
+            payload,
+            ext_hook=self._ext,
+            list_hook=self._list,
+            object_pairs_hook=pairs_hook,
+            strict_map_key=False,
+            unicode_errors="surrogatepass",
+            timestamp=3,  # we write none; but its default is an instance of a class of its own
+        )
+
     def _ext(self, code: int, data: bytes) -> Any:
         marker = MARKERS.get(code)
         if marker is not None and not data:
             self._open += 1
             return marker
+        self._count()
         decode = DECODERS.get(code)
         if decode is not None:
             return decode(data)
@@ -92,6 +110,7 @@ class Reader:
         if not items or type(items[0]) is not Marker:
             return items
         self._open -= 1
+        self._count()
         mark, parts = items[0].mark, items[1:]
         if mark is Mark.TUPLE:
             return tuple(parts)
@@ -107,6 +126,11 @@ class Reader:
         if not all(type(part) is int for part in parts):
             raise Corrupt("a stored number is malformed")
         return range(*parts) if mark is Mark.RANGE else to_fraction(*parts)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise _Suspicious
 
     def _instance(self, mark: Mark, parts: list[Any]) -> Any:
         name = parts.pop(0)

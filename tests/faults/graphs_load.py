@@ -1,4 +1,4 @@
-"""What the threads do while their servers fail: a talk with questions, and a sprint that runs far ahead of the store."""
+"""What threads do while their servers fail: a talk with questions, and a sprint that runs far ahead of the store."""
 
 from __future__ import annotations
 

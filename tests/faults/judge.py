@@ -1,4 +1,4 @@
-"""What must hold when all is over: nothing acknowledged is lost, nothing is there twice, every state is the right one."""
+"""What must hold when all is over: nothing acknowledged is lost, nothing is there twice, every state is right."""
 
 from __future__ import annotations
 

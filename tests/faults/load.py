@@ -12,7 +12,7 @@ from pathlib import Path
 from perdure.runtime.ports import LoopLimits
 from perdure.stores.base import CheckpointStore
 from perdure.stores.urls import open_store
-from tests.faults.acks import Acknowledged, AckLog, AcknowledgingStore
+from tests.faults.acks import AckLog, Acknowledged, AcknowledgingStore
 from tests.faults.graphs_load import SPRINT, sprint_graph, talk, talk_expected, talk_input
 from tests.faults.judge import judge_thread
 from tests.faults.owners import Slot, no_partition, serve
@@ -101,6 +101,7 @@ def judge(store: CheckpointStore, acked: Acknowledged, clients: Sequence[Talker]
         kind = store.thread(thread_id).graph
         judge_thread(store, talk if kind == "talk" else sprint, thread_id, acked, expected[kind])
     for (peak,) in acked.others["peak"]:
+        # The commit that waits for room, and the step that runs.
         assert peak <= LoopLimits().ahead_commits + 2
 
 
@@ -111,14 +112,31 @@ def _end(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
             process.join()
 
 
-def figures(acked: Acknowledged, outages: Sequence[tuple[float, float]]) -> str:
-    """For people: `outages` are (down, up) in monotonic seconds."""
-    times = [at for at, _ in acked.commit_times]
-    stalls = [next(at for at in times if at > up) - up for _, up in outages]
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """When a server was away, in monotonic seconds."""
+
+    gone: float
+    starting: float
+    """From here on it may answer."""
+    back: float
+
+
+def figures(acked: Acknowledged, outages: Sequence[Outage]) -> str:
+    """For people."""
+    stalls = [0.0]
+    for slot in {_slot_of(thread_id) for thread_id in acked.created}:
+        times = [at for at, thread_id in acked.commit_times if _slot_of(thread_id) == slot]
+        for outage in outages:
+            stalls += [at - outage.back for at in times if at > outage.back][:1]
     said = sum(map(len, acked.messages.values()))
     return (
-        f"{len(outages)} outages, {len(acked.created)} threads, {len(times)} commits, {said} messages acknowledged; "
-        f"first commit after the server was back: at most {max(stalls):.2f} s; "
+        f"{len(outages)} outages, {len(acked.created)} threads, {len(acked.commit_times)} commits, {said} messages "
+        f"acknowledged; the server was back for at most {max(stalls):.2f} s before a thread committed again; "
         f"ahead of the store: at most {max(peak for (peak,) in acked.others['peak'])} commits; "
-        f"calls of invoke that had to be repeated: {len(acked.others['retried'])}"
+        f"calls of invoke that were repeated: {len(acked.others['retried'])}"
     )
+
+
+def _slot_of(thread_id: str) -> str:
+    return " ".join(thread_id.split()[:2])

@@ -8,19 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-from perdure import Command
-from perdure.runtime.errors import NotInterrupted, ThreadBusy, UnknownInterrupt
+from perdure.runtime.compiled import CompiledGraph
 from perdure.stores.base import CheckpointStore, CommitResult
-from perdure.stores.errors import StoreUnavailable
-from perdure.stores.records import Commit, Committed, Status, ThreadRecord
+from perdure.stores.records import Commit, Committed
 from perdure.stores.urls import open_store
 from tests.faults.acks import AckLog, AcknowledgingStore
-from tests.faults.graphs_load import SPRINT, answer_to, sprint_graph, talk_expected, talk_graph, talk_input
-from tests.faults.senders import answer, insist, start_thread
-
-__all__ = ["Slot", "serve", "talk_expected"]
+from tests.faults.graphs_load import SPRINT, sprint_graph, talk_graph, talk_input
+from tests.faults.senders import IN_DOUBT, advance, insist, start_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +67,11 @@ class Owner:
             if stop.exists():
                 return
             thread_id = self._named(slot, number)
-            graph, given = (
-                (self._talk, talk_input()) if slot.graph == "talk" else (self._sprint, {"until": SPRINT, "n": 0})
-            )
+            graph = self._talk if slot.graph == "talk" else self._sprint
+            given = talk_input() if slot.graph == "talk" else {"until": SPRINT}
             start_thread(self._store, graph, thread_id, given, slot.durability)
-            while not self._ended(graph, thread_id):
-                continue
+            while not self._advanced(graph, thread_id):
+                time.sleep(0.02)
 
     def _named(self, slot: Slot, number: int) -> str:
         which, many = slot.homes
@@ -87,30 +81,12 @@ class Owner:
                 return thread_id
         raise AssertionError("unreachable")
 
-    def _ended(self, graph: Any, thread_id: str) -> bool:
-        """Bring a thread further. Whether it has ended."""
-        config = {"configurable": {"thread_id": thread_id}}
+    def _advanced(self, graph: CompiledGraph, thread_id: str) -> bool:
         try:
-            record = self._store.thread(thread_id)
-            if record.status.ended:
-                return True
-            if record.status is Status.INTERRUPTED:
-                self._resume(graph, record)
-            else:
-                graph.invoke(None, config)
-        except (StoreUnavailable, ThreadBusy, NotInterrupted, UnknownInterrupt) as error:
-            # An attempt whose answer was lost may have come late, or may have done what this one was to do.
+            return advance(self._store, graph, thread_id)
+        except IN_DOUBT as error:
             self._log.note("retried", thread_id, type(error).__name__, str(error))
-            time.sleep(0.02)
-        return False
-
-    def _resume(self, graph: Any, record: ThreadRecord) -> None:
-        config = {"configurable": {"thread_id": record.thread_id}}
-        (question,) = graph.get_state(config).interrupts
-        if question.value % 16:
-            answer(self._store, graph, record.thread_id, question.id, answer_to(question.value))
-        else:
-            graph.invoke(Command(resume={question.id: answer_to(question.value)}), config)
+            return False
 
 
 def no_partition(thread_id: str) -> int:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, TypeVar
 
+from perdure import Command
 from perdure.runtime.compiled import CompiledGraph
+from perdure.runtime.errors import NotInterrupted, ThreadBusy, UnknownInterrupt
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.payloads import INPUT, RESUME, UPDATE, InputPayload, pack, pack_input
 from perdure.stores.base import CheckpointStore
@@ -23,10 +25,15 @@ from perdure.stores.records import (
     ThreadFilter,
     ThreadRecord,
 )
+from tests.faults.graphs_load import answer_to
 
 T = TypeVar("T")
 
 LIVE = frozenset(Status) - ENDED
+
+IN_DOUBT = (StoreUnavailable, ThreadBusy, NotInterrupted, UnknownInterrupt)
+"""What `invoke` raises while a store fails: it has lost an answer, or finds that an attempt which had lost its answer
+did its work, perhaps only now."""
 
 
 def insist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> T:
@@ -40,9 +47,7 @@ def insist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> T
             time.sleep(0.02)
 
 
-def start_thread(
-    store: CheckpointStore, graph: CompiledGraph, thread_id: str, given: Any, durability: str
-) -> Delivery:
+def start_thread(store: CheckpointStore, graph: CompiledGraph, thread_id: str, given: Any, durability: str) -> Delivery:
     """Create a thread with its input, under ids that a second attempt has too."""
     options = RunOptions(durability=Durability(durability))
     message = Message(
@@ -50,6 +55,28 @@ def start_thread(
     )
     record = ThreadRecord(thread_id=thread_id, graph=graph.name, version=graph.version, driver=IN_PROCESS)
     return insist(lambda: store.create(record, message))
+
+
+def advance(store: CheckpointStore, graph: CompiledGraph, thread_id: str) -> bool:
+    """Bring a thread of this process further, as somebody's program would. Whether it has ended.
+
+    Raises one of `IN_DOUBT` where the same call has to be made again.
+    """
+    config = {"configurable": {"thread_id": thread_id}}
+    record = store.thread(thread_id)
+    if record.status.ended:
+        return True
+    if record.status is not Status.INTERRUPTED:
+        graph.invoke(None, config)
+        return False
+    (question,) = graph.get_state(config).interrupts
+    said = answer_to(question.value)
+    # As it comes: as a message with an id of its own, and by `invoke`, which draws a new one at each attempt.
+    if record.inbox % 2:
+        answer(store, graph, thread_id, question.id, said)
+    else:
+        graph.invoke(Command(resume={question.id: said}), config)
+    return False
 
 
 def answer(store: CheckpointStore, graph: CompiledGraph, thread_id: str, wait: str, said: str) -> Delivery:

@@ -5,46 +5,52 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
+from redis.cluster import key_slot
 
 from perdure.runtime.ports import LoopLimits
 from tests.faults.acks import Acknowledged
-from tests.faults.load import Load, figures, load
+from tests.faults.load import SLOTS, Load, Outage, figures, load
 from tests.faults.owners import Slot
+from tests.servers.cluster import SLOTS as SLOTS_OF_CLUSTER
 from tests.servers.cluster import RedisCluster
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
-Span = tuple[float, float]
-
 AWAY = (0.0, 1.5, 0.2)
 """Seconds that a server stays away, by turns. In the longest one sprints come to the end of what they may run ahead."""
 
+BETWEEN = 60
+"""Commits between two outages."""
 
-def outages(running: Load, count: int, down: Callable[[], None], up: Callable[[], None]) -> list[Span]:
-    """So many, each once the load is under way again; when they were (monotonic seconds)."""
-    spans = []
+
+def outages(running: Load, count: int, down: Callable[[], None], up: Callable[[], None]) -> list[Outage]:
+    """So many, each once the load is under way again."""
+    found = []
     for number in range(count):
-        running.until_more(100)
+        running.until_more(BETWEEN)
         down()
-        began = time.monotonic()
+        gone = time.monotonic()
         time.sleep(AWAY[number % len(AWAY)])
+        starting = time.monotonic()
         up()
-        spans.append((began, time.monotonic()))
-    running.until_more(100)
-    return spans
+        found.append(Outage(gone, starting, time.monotonic()))
+    running.until_more(BETWEEN)
+    return found
 
 
-def check_that_it_hurt(log: Path, spans: list[Span]) -> None:
-    """There was an outage in the middle of the load, and a sprint came to the end of what it may run ahead."""
+def check_that_it_hurt(log: Path, found: list[Outage]) -> None:
+    """While the server was away nothing was acknowledged but what it had answered before, at most one commit of each
+    slot; and a sprint came to the end of what it may run ahead."""
     acked = Acknowledged.of(log)
-    print(figures(acked, spans))
+    print(figures(acked, found))
     times = [at for at, _ in acked.commit_times]
-    assert all(any(at < down for at in times) and any(at > up for at in times) for down, up in spans)
-    assert not any(down + 0.1 < at < up - 1.0 for at in times for down, up in spans)
+    for outage in found:
+        assert sum(outage.gone < at < outage.starting for at in times) <= sum(map(len, SLOTS))
     assert max(peak for (peak,) in acked.others["peak"]) > LoopLimits().ahead_commits // 2
 
 
@@ -64,9 +70,41 @@ def test_redis_is_killed_and_started(tmp_path: Path, count: int) -> None:
         check_that_it_hurt(running.log, spans)
 
 
-PARTITIONS = 16
+def lives_on(gone: int, thread_id: str) -> bool:
+    """Whether a thread is not on the node `gone`."""
+    return HOMES[partition_of(thread_id)] != gone
 
 
 def partition_of(thread_id: str) -> int:
-    """As the store has it."""
-    return zlib.crc32(thread_id.encode()) % PARTITIONS
+    """As a Redis store of 16 partitions has it."""
+    return zlib.crc32(thread_id.encode()) % 16
+
+
+HOMES = {number: key_slot(f"p{number}".encode()) * 3 // SLOTS_OF_CLUSTER for number in (0, 2, 3, 4, 6, 7)}
+"""Some partitions, by the node of a cluster of three that has them."""
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
+def test_a_node_of_a_redis_cluster_is_killed_and_the_others_go_on(tmp_path: Path, count: int) -> None:
+    with RedisCluster() as cluster:
+        for node in cluster.nodes:
+            with redis.Redis(port=node.port) as client:
+                # Otherwise no node answers any more as soon as one is known to be gone.
+                client.config_set("cluster-require-full-coverage", "no")
+        partitions = list(HOMES)
+        slots = [
+            [Slot("talk", durability, f"{durability} {number}", (number, 16)) for number in half]
+            for durability, half in (("sync", partitions[:3]), ("async", partitions[3:]))
+        ]
+
+        with load(cluster.url, tmp_path, slots=slots, partition_of=partition_of) as running:
+            for number in range(count):
+                gone = (0, 1, 2)[number % 3]
+                running.until_more(BETWEEN)
+                cluster.nodes[gone].kill()
+                fell = time.monotonic()
+                # Beyond the 2 s after which the others give the node up.
+                while time.monotonic() < fell + 3:
+                    running.until_more(BETWEEN, partial(lives_on, gone))
+                cluster.start()
+                running.until_more(10, lambda thread_id, gone=gone: not lives_on(gone, thread_id))

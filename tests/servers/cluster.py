@@ -9,7 +9,7 @@ with RedisCluster() as cluster:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -115,7 +115,9 @@ class RedisCluster(ClusterDatabase):
         for number, node in enumerate(self.nodes):
             with redis.Redis(port=node.port) as client:
                 client.execute_command("CLUSTER ADDSLOTS", *range(bounds[number], bounds[number + 1]))
-                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+                # It only spares the nodes to agree on their epochs; a node that has got one already keeps that.
+                with suppress(redis.ResponseError):
+                    client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
                 for other in self.nodes[:number]:
                     client.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
 
