@@ -17,9 +17,18 @@ import redis
 from psycopg import sql
 
 from tests.servers.postgres import PostgresDatabases, PostgresServer
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisDatabase, RedisServer
 
 REWRITE_SECONDS = 60.0
+
+_TABLES = sql.SQL(
+    "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+    "WHERE relkind = 'r' AND nspname NOT IN ('pg_catalog', 'information_schema')"
+)
+_TOTAL = sql.SQL(
+    "SELECT coalesce(sum(pg_total_relation_size(format('%I.%I', nspname, relname)::regclass)), 0)::bigint::text "
+    "FROM ({}) tables"
+).format(_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +112,12 @@ class Postgres(Backend):
         return url
 
     def sizes(self, url: str) -> Sizes:
-        tables = sql.SQL(
-            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint::text FROM pg_class WHERE relkind = 'r' AND "
-            "relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
-        )
         with psycopg.connect(url, autocommit=True) as connection:
             log = sql.SQL("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), {})::text").format(self._starts[url])
-            written, left = int(_one(connection, log)), int(_one(connection, tables))
-            connection.execute("VACUUM FULL")
-            return Sizes(left, int(_one(connection, tables)), written)
+            written, left = int(_one(connection, log)), int(_one(connection, _TOTAL))
+            for schema, table in connection.execute(_TABLES).fetchall():
+                connection.execute(sql.SQL("VACUUM FULL {}").format(sql.Identifier(schema, table)))
+            return Sizes(left, int(_one(connection, _TOTAL)), written)
 
     def drop(self, url: str) -> None:
         self._server.drop(url)
@@ -123,7 +129,7 @@ class Redis(Backend):
 
     name, title = "redis", "Redis"
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisDatabase) -> None:
         self._server = server
         self._prefixes = (f"b{number}" for number in count(1))
         self._starts: dict[str, int] = {}

@@ -117,6 +117,8 @@ def _loads(axes: Axes, reads: Results, title: str) -> None:
     axes.set_yticks(range(len(reads)), [_label(name) for name in reads])
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.set_xlim(right=axes.get_xlim()[1] * 1.8)
     axes.set_title(f"Reading the newest state, {title}")
     axes.set_xlabel("milliseconds")

@@ -37,7 +37,7 @@ from .records import (
     ThreadRecord,
 )
 from .redis_connections import Connections
-from .redis_forks import Forks
+from .redis_forks import UNHELD, Forks
 from .redis_keys import LAYOUT, Keys, layout_key
 from .redis_listing import Listing
 from .redis_options import RedisOptions
@@ -104,9 +104,8 @@ class RedisStore(RedisUpkeep):
 
     def _create(self, thread: ThreadRecord, message: Message | None) -> Delivery:
         # Who is there already needs no origin any more.
-        if thread.origin is None or self._found(thread.thread_id) is not None:
-            answer = self._insert(thread, message, "")
-            assert answer is not None
+        answer = self._insert(thread, message, "" if thread.origin is None else UNHELD)
+        if answer is not None:
             return answer[0]
         return self._forks.forked(thread, lambda row, token: self._insert(row, message, token))
 
@@ -117,7 +116,7 @@ class RedisStore(RedisUpkeep):
             row, kept, run = delivered(thread, message, None)
             record = made_of(run) if run else b""
             message_args = [kept.number, kept.run, body_of(kept), len(kept.payload), record]
-        others = [self._tombstone(row, token)] if token else []
+        others = [self._tombstone(row, token)] if token not in {"", UNHELD} else []
         verdict, *rest = self._connections.ask(
             self._connections.script(
                 "create",

@@ -23,6 +23,9 @@ from .redis_keys import Keys
 from .redis_records import Arg, Found, reading
 from .transitions import check_deletable, check_origin
 
+UNHELD = "unheld"
+"""In place of a token: its origin does not know of the fork, so that it must not be created."""
+
 _TOMBSTONE = 24 * 3600
 """Seconds that it stands; no call is under way for so long."""
 _ROUNDS = 20

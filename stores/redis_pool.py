@@ -97,9 +97,10 @@ class PlacedPool(BlockingConnectionPool):
         """Close the connections in the pool that outstayed."""
         self._close_free(lambda connection: bool(connection.outstayed()))
 
-    def disconnect_free_connections(self) -> None:
+    def disconnect_free_connections(self, moving_address_src: str | None = None) -> None:
         """Close the connections in the pool, as the driver does after a node of a Cluster has failed: its own way of
         doing so also closes one that somebody takes out meanwhile."""
+        # The address is of use only where servers announce that they move, which these connections do not ask for.
         self._close_free(lambda connection: True)
 
     def _close_free(self, chosen: Callable[[Any], bool]) -> None:

@@ -1,6 +1,6 @@
--- ARGV: time to live, thread id, id of its first message ('' for none), token of its origin ('' for none), id of this
--- call; fields of the row (pairs, after their number); then, if there is a message: number, run, body, bytes of its payload, and the
--- record of the run that it is allotted ('' for none)
+-- ARGV: time to live, thread id, id of its first message ('' for none), token of its origin ('' for none, 'unheld' if
+-- it has one that does not know of it), id of this call; fields of the row (pairs, after their number); then, if there
+-- is a message: number, run, body, bytes of its payload, and the record of the run that it is allotted ('' for none)
 local ttl, id, message_id, token, call = unpack(ARGV, 1, 5)
 if redis.call('EXISTS', ROW) == 1 then
   -- The driver may send a call twice.
@@ -13,7 +13,7 @@ if redis.call('EXISTS', ROW) == 1 then
   end
   return {'exists'}
 end
-if token ~= '' and redis.call('EXISTS', TOMB) == 1 then
+if token == 'unheld' or (token ~= '' and redis.call('EXISTS', TOMB) == 1) then
   -- Whoever owns the origin has looked for this fork and was told that it will never come.
   return {'void'}
 end

@@ -1,5 +1,5 @@
--- ARGV: time to live, id of this call, then the old segments (first, last, commit id) and the new ones (first, entry, bytes), each list
--- after its length
+-- ARGV: time to live, id of this call, then the old segments (first, last, commit id) and the new ones (first, entry,
+-- bytes), each list after its length
 local call = ARGV[2]
 local now = row_fields('seq', 'call', 'expires')
 if now.call == call then

@@ -52,8 +52,6 @@ def folder(tmp_path: Path) -> str:
     return str(place)
 
 
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A small disk. To be asked for before `serve`: the service on it has to end first."""

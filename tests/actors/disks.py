@@ -87,9 +87,9 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(path: Path) -> Iterator[SmallDisk]:
-    """A disk of `SIZE` bytes at `path`, an empty folder."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "perdure-test", str(path)]
+def small_disk(path: Path, *, size: int = SIZE) -> Iterator[SmallDisk]:
+    """A disk of `size` bytes at `path`, an empty folder."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "perdure-test", str(path)]
     mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     disk = SmallDisk(path, mounted)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from pathlib import Path
 
 from perdure.runtime.compiled import CompiledGraph
@@ -29,10 +28,11 @@ def live(
         noted = AcknowledgingStore(store, log)
         graph = talk_graph(noted)
         start_thread(noted, graph, thread_id, given, durability)
-        for stop in count(1):
-            if insist(lambda: noted.thread(thread_id)).status.ended:
-                break
-            assert say(noted, graph, thread_id, f"{thread_id}: {stop}")
+        heard_at = set()
+        while not (record := insist(lambda: noted.thread(thread_id))).status.ended:
+            if record.waits not in heard_at:
+                heard_at.add(record.waits)
+                assert say(noted, graph, thread_id, f"{thread_id}: {len(heard_at)}")
             _advanced(noted, graph, thread_id)
         assert not say(noted, graph, thread_id, "too late")
         store.close()

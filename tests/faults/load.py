@@ -75,8 +75,10 @@ def load(
         processes = [SPAWN.Process(target=serve, args=(url, log_path, stop, each, partition_of)) for each in slots]
         stack.callback(_end, processes)
         clients = [Talker(AcknowledgingStore(store, log), talk, number) for number in range(talkers)]
-        for one in (*processes, *clients):
-            one.start()
+        for process in processes:
+            process.start()
+        for client in clients:
+            client.start()
         found = Load(store, log_path, processes)
         found.until_more(20)
         try:

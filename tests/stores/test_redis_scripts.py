@@ -26,6 +26,7 @@ from perdure.stores.errors import (
 )
 from perdure.stores.records import Amendment, Expect, Origin, OwnerRecord, RunUpdate, Status
 from perdure.stores.redis import RedisStore
+from perdure.stores.redis_forks import UNHELD
 from perdure.stores.redis_options import RedisOptions
 from tests.stores import redis_raw
 from tests.stores.backends import ANY, TOKEN, commit, message, new_thread
@@ -167,6 +168,10 @@ def test_a_void_token_writes_nothing(store: RedisStore) -> None:
         before = redis_raw.dump(store)
         assert arrives(row, held.token) is None
         assert redis_raw.dump(store) == before
+    # Whoever finds out that the id is not taken has still to register.
+    before = redis_raw.dump(store)
+    assert store._insert(thread, message(), UNHELD) is None
+    assert redis_raw.dump(store) == before
     # What is loading has another origin than this one knows.
     before = redis_raw.dump(store)
     other = replace(image.thread, origin=Origin(thread_id="t", seq=5))
