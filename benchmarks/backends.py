@@ -40,7 +40,8 @@ class Sizes:
     packed: int
     """After the database was asked to give back what it does not need."""
     log: int
-    """What the database wrote to its log meanwhile: SQLite's as it lies there, Postgres' in all, 0 for Redis."""
+    """What the database wrote to its log meanwhile: SQLite's as it lies there, Postgres' in all, Redis' before it is
+    rewritten."""
 
 
 class Backend(ABC):
@@ -141,10 +142,12 @@ class Redis(Backend):
         return url
 
     def sizes(self, url: str) -> Sizes:
-        """Of the append-only file."""
+        """Of the append-only file, which is a log: Redis rewrites it by itself when it has doubled, and what it then
+        has is the data."""
         with redis.Redis.from_url(self._server.url) as client:
-            left = client.info("persistence")["aof_current_size"] - self._starts[url]
-            return Sizes(left, self._rewritten(client) - self._starts[url], 0)
+            log = client.info("persistence")["aof_current_size"] - self._starts[url]
+            data = self._rewritten(client) - self._starts[url]
+            return Sizes(data, data, log)
 
     def drop(self, url: str) -> None:
         with redis.Redis.from_url(self._server.url) as client:

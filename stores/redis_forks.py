@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from .errors import StoreError, StoreUnavailable, ThreadReferenced, UnknownThread
+from .errors import StoreError, StoreMisuse, StoreUnavailable, ThreadReferenced, UnknownThread
 from .records import Fork, Origin, ThreadRecord
 from .redis_connections import Call, Connections
 from .redis_keys import Keys
@@ -131,9 +131,14 @@ class Forks:
             if verdict == b"inherited":
                 passed.append((origin, Found(rest[1], self._where).number))
                 origin = replace(origin, thread_id=rest[0].decode())
+                if origin.thread_id in {thread.thread_id, *(each.thread_id for each, _ in passed)}:
+                    raise _own_origin(thread)
                 continue
             if verdict == b"held":
                 held = Held(origin, rest[0].decode())
+                if origin.thread_id == thread.thread_id:
+                    self._forget(origin.thread_id, [held.token])
+                    raise _own_origin(thread)
                 # As long as those that inherit the commit are there, so was the thread that has it.
                 if all(self._number(each.thread_id) == number for each, number in passed):
                     return held
@@ -183,3 +188,12 @@ class Forks:
 
     def _script(self, name: str, thread_id: str, *args: Arg) -> Call:
         return self._connections.script(name, self._keys.thread(thread_id), *args)
+
+
+def _own_origin(thread: ThreadRecord) -> StoreMisuse:
+    """A thread that is copied in again may name an origin that was forked from it meanwhile."""
+    origin = thread.origin.thread_id if thread.origin else ""
+    return StoreMisuse(
+        f"thread {thread.thread_id!r} cannot be a fork of thread {origin!r}, whose history leads back to it; delete "
+        "what was copied in and copy it again"
+    )

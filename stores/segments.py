@@ -96,6 +96,8 @@ _BODY_HEAD = struct.Struct("<BQ")
 _START = _HEAD.size + _BODY_HEAD.size
 _ZSTD = 1
 _COMPRESS_FROM = 512
+_PACKER = pa.Codec("zstd", compression_level=1)
+"""Holds no state between calls; to make one costs as much as to compress a small commit."""
 _MAX_RATIO = 1 << 16
 """zstd packs 128 KiB into no less than four bytes."""
 
@@ -131,7 +133,7 @@ def encode_segment(thread_id: str, rows: Sequence[Row]) -> bytes:
             "this size in files or object storage and its address in the state"
         )
     if size >= _COMPRESS_FROM:
-        packed = pa.Codec("zstd", compression_level=1).compress(raw, asbytes=True)
+        packed = _PACKER.compress(raw, asbytes=True)
         if len(packed) < size:
             raw, flags = packed, _ZSTD
     head = _BODY_HEAD.pack(flags, size)
@@ -180,7 +182,7 @@ def _open(data: bytes | memoryview) -> memoryview:
     if flags != _ZSTD or size > min(MAX_SIZE, len(body) * _MAX_RATIO):
         raise Corrupt("a stored segment is damaged: its size cannot be")
     try:
-        raw = pa.Codec("zstd").decompress(body, decompressed_size=size, asbytes=True)
+        raw = _PACKER.decompress(body, decompressed_size=size, asbytes=True)
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(f"a stored segment does not decompress: {error}") from error
     return memoryview(raw)

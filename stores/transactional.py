@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .backed import BackedStore
 from .base import CommitResult
-from .errors import ThreadExists, ThreadReferenced, UnknownThread
+from .errors import StoreMisuse, ThreadExists, ThreadReferenced, UnknownThread
 from .records import (
     Amendment,
     Commit,
@@ -121,8 +121,11 @@ class TransactionalStore(BackedStore):
 
     def _with_origin(self, tx: Transaction, thread: ThreadRecord) -> ThreadRecord:
         """The thread with the origin that really has the commit. Raises `UnknownThread`, `StoreMisuse`."""
-        origin = thread.origin
+        origin, seen = thread.origin, set[str]()
         while origin is not None:
+            if origin.thread_id in seen:
+                raise StoreMisuse(f"thread {thread.thread_id!r} has no origin: {sorted(seen)} refer to each other")
+            seen.add(origin.thread_id)
             parent = tx.thread(origin.thread_id)
             further = inherits(parent, origin.seq) if parent is not None else None
             if further is None:

@@ -1,7 +1,8 @@
 -- ARGV: time to live, message id, body, bytes of its payload, run it was meant for, whether it is allotted one, the
 -- new run's record, whether it wakes what has ended, whether it answers interrupts, time of the update ('' for none);
 -- what is expected: statuses (each between commas), wait, run, head; then fields of the row (pairs, after their number)
-local ttl, id, body, size, run, starts, record, revives, resumes, at, statuses, wait, for_run, head = unpack(ARGV, 1, 14)
+local ttl, id, body, size, run, starts, record, revives, resumes, at = unpack(ARGV, 1, 10)
+local statuses, wait, for_run, head = unpack(ARGV, 11, 14)
 local now = row_fields('status', 'run', 'head', 'waits', 'inbox', 'runs', 'wake_at', 'number', 'thread', 'expires')
 if not now.status then
   return {'unknown'}

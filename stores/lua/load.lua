@@ -1,7 +1,7 @@
--- ARGV: time to live, thread id, what is known of its origin ('' for none, 'kept' if the row that is there has the same,
--- else a token), the origin's id and seq, id of this call; fields of the row (pairs, after their number); then three lists, each after
--- its length: runs (number, what stays, what changes), messages (id, number, run, applied, body, bytes of the payload),
--- segments (first, entry, bytes)
+-- ARGV: time to live, thread id, what is known of its origin ('' for none, 'kept' if the row that is there has the
+-- same, else a token), the origin's id and seq, id of this call; fields of the row (pairs, after their number); then
+-- three lists, each after its length: runs (number, what stays, what changes), messages (id, number, run, applied,
+-- body, bytes of the payload), segments (first, entry, bytes)
 local ttl, id, token, origin_thread, origin_seq, call = unpack(ARGV, 1, 6)
 local before = row_fields('driver', 'number', 'graph', 'status', 'segment_bytes', 'registrations', 'origin_thread',
   'origin_seq', 'origin_token', 'call')

@@ -127,10 +127,11 @@ class Outage:
 def figures(acked: Acknowledged, outages: Sequence[Outage]) -> str:
     """For people."""
     stalls = [0.0]
+    ends = [outage.gone for outage in outages[1:]] + [float("inf")]
     for slot in {_slot_of(thread_id) for thread_id in acked.created}:
         times = [at for at, thread_id in acked.commit_times if _slot_of(thread_id) == slot]
-        for outage in outages:
-            stalls += [at - outage.back for at in times if at > outage.back][:1]
+        for outage, end in zip(outages, ends, strict=True):
+            stalls += [at - outage.back for at in times if outage.back < at < end][:1]
     said = sum(map(len, acked.messages.values()))
     return (
         f"{len(outages)} outages, {len(acked.created)} threads, {len(acked.commit_times)} commits, {said} messages "

@@ -88,7 +88,7 @@ HOMES = {number: key_slot(f"p{number}".encode()) * 3 // SLOTS_OF_CLUSTER for num
 """Some partitions, by the node of a cluster of three that has them."""
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(6, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
 def test_a_node_of_a_redis_cluster_is_killed_and_the_others_go_on(tmp_path: Path, count: int) -> None:
     with RedisCluster() as cluster:
         for node in cluster.nodes:

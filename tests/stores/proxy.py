@@ -20,7 +20,7 @@ class Proxy:
         self.said = b""
         """All that clients said."""
         self.cut_answers = False
-        """Close each connection as soon as the server answers on it: the client never learns what became of its call."""
+        """Close each connection as soon as the server answers on it: no client learns what became of its call."""
         self._selector = selectors.DefaultSelector()
         self._peers: dict[socket.socket, socket.socket] = {}
         self._clients: set[socket.socket] = set()

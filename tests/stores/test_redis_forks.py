@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -252,6 +253,25 @@ def test_forks_of_forks_race_with_deletions(url: str) -> None:
                     store.delete(name)
                     del rows[name]
         redis_raw.check_whole(redis_raw.dump(store))
+
+
+def test_no_thread_becomes_its_own_origin(store: RedisStore) -> None:
+    """A copy that is made again, from a source in which all has changed."""
+    parent(store)
+    loading = ThreadImage(thread=replace(FORK, thread_id="a"), runs=(), messages=())
+    store.load(loading)
+    store.create(new_thread("b", origin=Origin(thread_id="a", seq=3), seq=3, status=Status.FAILED))
+    store.create(new_thread("c", origin=Origin(thread_id="a", seq=3), seq=3, status=Status.FAILED))
+    assert [fork.thread_id for fork in store.forks("t")] == ["a", "b", "c"]
+    store.load(replace(loading, thread=replace(loading.thread, origin=None, seq=5)))
+    store.create(new_thread("d", origin=Origin(thread_id="a", seq=4), seq=4, status=Status.FAILED))
+    for origin in (Origin(thread_id="d", seq=2), Origin(thread_id="a", seq=2)):
+        with pytest.raises(StoreMisuse, match="leads back to it"):
+            store.load(replace(loading, thread=replace(loading.thread, origin=origin)))
+    assert registered(store, "a") == 1
+    for name in ("b", "c", "d", "a", "t"):
+        store.delete(name)
+    redis_raw.check_whole(redis_raw.dump(store))
 
 
 def test_a_forked_thread_does_not_expire(redis_url: str) -> None:
