@@ -19,9 +19,7 @@ def fix(folder: str) -> None:
 
 
 @pytest.mark.parametrize(("do", "node"), [("raise", "fault"), ("fan-raise", "part")])
-def test_a_node_that_raises_fails_the_run_and_is_retried_alone(
-    client: Client, folder: str, do: str, node: str
-) -> None:
+def test_a_node_that_raises_fails_the_run_and_is_retried_alone(client: Client, folder: str, do: str, node: str) -> None:
     thread = start(client, do, folder)
     with pytest.raises(NodeFailed, match="ValueError: no such luck") as failed:
         thread.result(timeout=30)
