@@ -70,8 +70,7 @@ class Owner:
             graph = self._talk if slot.graph == "talk" else self._sprint
             given = talk_input() if slot.graph == "talk" else {"until": SPRINT}
             start_thread(self._store, graph, thread_id, given, slot.durability)
-            while not self._advanced(graph, thread_id):
-                time.sleep(0.02)
+            self._to_the_end(graph, thread_id)
 
     def _named(self, slot: Slot, number: int) -> str:
         which, many = slot.homes
@@ -81,12 +80,17 @@ class Owner:
                 return thread_id
         raise AssertionError("unreachable")
 
-    def _advanced(self, graph: CompiledGraph, thread_id: str) -> bool:
-        try:
-            return advance(self._store, graph, thread_id)
-        except IN_DOUBT as error:
-            self._log.note("retried", thread_id, type(error).__name__, str(error))
-            return False
+    def _to_the_end(self, graph: CompiledGraph, thread_id: str) -> None:
+        said = ""
+        while True:
+            try:
+                if advance(self._store, graph, thread_id):
+                    return
+            except IN_DOUBT as error:
+                # Each reason once in a row: an outage has hundreds of the same.
+                if said != (said := str(error)):
+                    self._log.note("retried", thread_id, type(error).__name__, said)
+                time.sleep(0.05)
 
 
 def no_partition(thread_id: str) -> int:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from perdure.stores.base import CheckpointStore, CommitResult
 from perdure.stores.errors import StoreFull, StoreUnavailable
 from perdure.stores.records import Commit, Expect, Message, Status, ThreadRecord
@@ -123,6 +125,7 @@ def test_tables_of_postgres(tmp_path: Path) -> None:
             disk.free()
 
 
+@pytest.mark.full
 def test_the_log_of_postgres(tmp_path: Path) -> None:
     """There Postgres gives up; it comes back when somebody has made room and starts it."""
     with log_on_a_small_disk() as disk, open_store(disk.server.database()) as store:

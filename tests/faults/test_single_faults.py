@@ -13,7 +13,7 @@ from tests.faults.failing import HOWS, FailingStore, Point
 from tests.faults.lives import live
 from tests.stores.backends import BACKENDS, Backend
 
-SPREAD = 16
+SPREAD = 12
 """Points, where all of them would take too long."""
 
 
