@@ -7,6 +7,7 @@ clock, for how long it has looked at a counter that did not move.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -38,7 +39,10 @@ class LeaseKeeper:
         self._threads = threads
         self._stopped = threading.Event()
         self._opened: Callable[[], None] = lambda: None
+        self._turn = threading.Lock()
+        self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
+        self._watch = threading.Thread(target=self._watching, name="perdure-lease-watch", daemon=True)
 
     def start(self, opened: Callable[[], None]) -> None:
         """Write the first lease and begin renewing; `opened` is called whenever the gate opens again.
@@ -51,30 +55,36 @@ class LeaseKeeper:
         except StoreError:
             self.gate.open = False
         self._thread.start()
+        self._watch.start()
 
     def stop(self) -> None:
         """End renewing and take the lease back, if the store answers."""
         self._stopped.set()
         self._thread.join()
+        self._watch.join()
         try:
             self._store.forget(self._record.owner)
         except StoreError:
             return  # the supervisor forgets owners whose process is gone
 
     def _serve(self) -> None:
-        failures = 0
         while not self._stopped.wait(self._period):
             try:
                 self._renew()
             except Exception:  # noqa: BLE001 — whatever it is, the lease was not renewed
-                failures += 1
-                if failures >= RENEWALS // 2:
-                    self.gate.open = False
                 continue
-            failures = 0
-            if not self.gate.open:
-                self.gate.open = True
+            with self._turn:
+                self._renewed = time.monotonic()
+                reopened, self.gate.open = not self.gate.open, True
+            if reopened:
                 self._opened()
+
+    def _watching(self) -> None:
+        """Beside the thread that renews: a server that is frozen or cut off answers nothing, not even an error."""
+        while not self._stopped.wait(self._period / 2):
+            with self._turn:
+                if time.monotonic() - self._renewed > self._period * RENEWALS / 2:
+                    self.gate.open = False
 
     def _renew(self) -> None:
         self._record = replace(self._record, counter=self._record.counter + 1, threads=self._threads())

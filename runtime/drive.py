@@ -7,16 +7,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import ParamSpec, TypeVar
 
 import tenacity
 
-from ..stores.errors import StoreUnavailable
+from ..stores.errors import StoreFull, StoreUnavailable
 from .loop import Settled, ThreadLoop
 from .ports import Event, Need
 from .writer import Writer
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 STORE_BACKOFF = tenacity.wait_exponential(multiplier=0.05, max=2.0) + tenacity.wait_random(0, 0.05)
 """Seconds between attempts on a store that is away."""
+
+STORE_PATIENCE = timedelta(seconds=30)
+"""How long a call in the user's process waits for a store that is away before it raises."""
 
 
 def store_backoff(attempt: int) -> float:
@@ -28,6 +35,26 @@ def store_backoff(attempt: int) -> float:
 
 def _no_work() -> Iterator[None]:
     return iter(())
+
+
+def patient(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """`call`, made again while the store is away, for `STORE_PATIENCE` at most. All attempts have the same arguments: a
+    call of a store that was applied although its answer was lost is not applied twice.
+
+    Raises `StoreUnavailable` at last; at once whatever else the call raises, `StoreFull` too: to make room is the
+    caller's affair.
+    """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_passes),
+        wait=STORE_BACKOFF,
+        stop=tenacity.stop_after_delay(STORE_PATIENCE),
+        reraise=True,
+    )
+    return retrying(call, *args, **named)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, StoreUnavailable) and not isinstance(error, StoreFull)
 
 
 class Driver:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..stores.errors import ClaimLost, Refused, UnknownThread
 from ..stores.records import IN_PROCESS, Expect, Message, Status, ThreadRecord
 from .cache import ReadCache
 from .clock import Clock
-from .drive import Driver, WriterThread
+from .drive import STORE_PATIENCE, Driver, WriterThread, patient
 from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
 from .loop import Settled, ThreadLoop
 from .payloads import INPUTS, UPDATE
@@ -24,9 +23,6 @@ from .restore import restore
 from .topology import Topology
 from .upkeep import OwnUpkeep
 from .writer import Writer
-
-STORE_PATIENCE = timedelta(seconds=30)
-"""How long an `invoke` waits for a store that is away before it raises."""
 
 ANY_STATUS = frozenset(Status)
 
@@ -44,24 +40,29 @@ class InProcess:
     tags: tuple[str, ...] = ()
     cache: ReadCache | None = None
 
+    def thread(self, thread_id: str) -> ThreadRecord:
+        """The thread's row. Raises `UnknownThread`, `StoreUnavailable` when the store stays away."""
+        return patient(self.store.thread, thread_id)
+
     def send(
         self, thread_id: str, kind: str, payload: bytes, *, statuses: frozenset[Status] = ANY_STATUS, wait: str = ""
     ) -> None:
         """Deliver a message, creating the thread if an input or update is its first.
 
-        Raises `ThreadBusy` while another process runs the thread, `NotInterrupted`, `UnknownInterrupt`.
+        Raises `ThreadBusy` while another process runs the thread, `NotInterrupted`, `UnknownInterrupt`,
+        `StoreUnavailable` when the store stays away.
         """
         message = Message(message_id=self.clock.unique(), kind=kind, payload=payload, created_at=self.clock.time())
         try:
-            record = self.store.thread(thread_id)
+            record = self.thread(thread_id)
         except UnknownThread:
             if kind not in INPUTS and kind != UPDATE:
                 raise
-            self.store.create(self._new(thread_id), message)
+            patient(self.store.create, self._new(thread_id), message)
             return
         self.check_free(record)
         try:
-            self.store.deliver(thread_id, message, Expect(statuses=statuses, wait=wait))
+            patient(self.store.deliver, thread_id, message, Expect(statuses=statuses, wait=wait))
         except Refused as refusal:
             if wait:
                 raise UnknownInterrupt(thread_id, wait, record.waits) from refusal
@@ -88,7 +89,7 @@ class InProcess:
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()
         try:
-            restored = restore(self.store, record, self.codec, self.cache)
+            restored = patient(restore, self.store, record, self.codec, self.cache)
             ports = Ports(self.store, self.store, executor, self.clock, gate, observer=observer)
             loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
             driver = Driver(loop, writer)
@@ -104,11 +105,12 @@ class InProcess:
             background.close()
 
     def _claim(self, thread_id: str, owner: str) -> ThreadRecord:
-        record = self.store.thread(thread_id)
+        record = self.thread(thread_id)
         self.check_free(record)
         died = record.status is Status.RUNNING and bool(record.owner) and owner_state(record.owner) is OwnerState.DEAD
         try:
-            return self.store.claim(
+            return patient(
+                self.store.claim,
                 thread_id,
                 epoch=record.epoch,
                 token=self.clock.unique(),

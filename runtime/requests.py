@@ -28,9 +28,9 @@ def ask(runner: InProcess, given: Config, input: Any) -> None:
     Raises `InputError`, `UnknownThread`, `CheckpointNotFound`, `NotInterrupted`, `UnknownInterrupt`, `ThreadBusy`.
     """
     if input is None:
-        _go_on(runner, given, runner.store.thread(given.thread_id))
+        _go_on(runner, given, runner.thread(given.thread_id))
     elif isinstance(input, Command):
-        _answer(runner, given, runner.store.thread(given.thread_id), input)
+        _answer(runner, given, runner.thread(given.thread_id), input)
     else:
         runner.topology.input.updates(input, "")
         record = find(runner, given.thread_id)
@@ -73,7 +73,7 @@ def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:
 def find(runner: InProcess, thread_id: str) -> ThreadRecord | None:
     """The thread's row, if there is one."""
     try:
-        return runner.store.thread(thread_id)
+        return runner.thread(thread_id)
     except UnknownThread:
         return None
 

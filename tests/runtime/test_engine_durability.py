@@ -12,6 +12,7 @@ from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Commit
 from perdure.stores.segments import Kind
+from tests.faults.failing import FailingStore, Point
 from tests.runtime.engine import (
     THREAD,
     CountingStore,
@@ -133,3 +134,23 @@ def test_a_store_that_fails_now_and_then(error: StoreUnavailable, after: bool, d
     assert len(history(graph)) == 4
     assert store.thread("t").seq == store.segments("t")[0].last
     assert graph.invoke({}, thread("u"), durability=durability)["items"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 7))
+def test_an_invoke_begins_although_the_store_is_away_for_a_moment(number: int, how: str) -> None:
+    """Whatever call it is that fails, or loses its answer: one run, and its result."""
+    store = FailingStore(MemoryStore(), Point(number, how))
+    graph = until(3, store)
+    assert graph.invoke({"n": 0}, THREAD, durability="sync")["n"] == 3
+    assert store.struck
+    assert [run.run for run in store.runs("t")] == [1]
+
+
+def test_what_is_full_is_said_at_once() -> None:
+    class Full(MemoryStore):
+        def create(self, *args: Any, **named: Any) -> Any:
+            raise StoreFull("no room")
+
+    with pytest.raises(StoreFull):
+        until(3, Full()).invoke({"n": 0}, THREAD)
