@@ -59,7 +59,9 @@ PARTS = {"sqlite": ("steps", "appends", "loads"), "postgres": ("appends", "crowd
 """Each part at least once, and of each database what is its own; services take seconds to start."""
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(
+    "name", ["sqlite", pytest.param("postgres", marks=pytest.mark.full), pytest.param("redis", marks=pytest.mark.full)]
+)
 @pytest.mark.usefixtures("in_this_process")
 def test_each_database_is_measured(
     name: str, place: Bench, tmp_path: Path, postgres_server: PostgresDatabases, redis_server: RedisDatabase
