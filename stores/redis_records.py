@@ -23,8 +23,8 @@ from .records import (
     ThreadFilter,
     ThreadRecord,
 )
+from .retention_form import retention_of, retention_text
 from .sealing import StoredSegment
-from .sqlite_records import retention_of, retention_text
 from .transitions import highest_run, run_after
 
 Arg = str | bytes | int

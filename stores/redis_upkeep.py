@@ -29,8 +29,8 @@ from .redis_records import (
     row_fields,
     runs_of,
 )
+from .retention_form import retention_text
 from .sealing import StoredSegment
-from .sqlite_records import retention_text
 from .transitions import amended, loaded
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from .arguments import canonical_json
@@ -14,12 +13,12 @@ from .records import (
     Message,
     Origin,
     OwnerRecord,
-    Retention,
     RunRecord,
     Status,
     ThreadFilter,
     ThreadRecord,
 )
+from .retention_form import retention_of, retention_text
 from .transitions import highest_run
 
 Cells = tuple[Any, ...]
@@ -92,25 +91,6 @@ def thread_of(cells: Cells) -> ThreadRecord:
         tags=tuple(json.loads(cells[26])),
         created_at=cells[27],
     )
-
-
-def retention_text(retention: Retention | None) -> str | None:
-    """A retention as JSON text: `[max_checkpoints, keep_for, delete_after]`, spans in seconds."""
-    if retention is None:
-        return None
-    spans = (retention.keep_for, retention.delete_after)
-    return canonical_json(
-        [retention.max_checkpoints, *(None if span is None else span.total_seconds() for span in spans)]
-    )
-
-
-def retention_of(text: str | None) -> Retention | None:
-    """The retention again."""
-    if text is None:
-        return None
-    most, *spans = json.loads(text)
-    keep_for, delete_after = (None if span is None else timedelta(seconds=span) for span in spans)
-    return Retention(max_checkpoints=most, keep_for=keep_for, delete_after=delete_after)
 
 
 def run_cells(run: RunRecord) -> Cells:
