@@ -31,7 +31,7 @@ class Supervisor:
         try:
             self._loop.run_until_complete(self._service.run())
         except BaseException as error:  # noqa: BLE001 — a supervisor without its loop would be deaf
-            self._service.crash(error)
+            self._service.chores.crash(error)
 
     def _ask(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -1,0 +1,247 @@
+"""The life of a service's actors: started or found, asked, watched, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayActorError
+
+from ..runtime.drive import store_backoff
+from ..stores.base import CheckpointStore
+from ..stores.errors import StoreError, StoreMisuse
+from ..stores.records import GraphRecord, OwnerRecord
+from .chores import Chores
+from .errors import GraphLoadError
+from .hosting import Outcome
+from .pool import answer, find_actors, new_name, start_actor
+from .roster import Phase, Roster, Waiting
+from .sentry import reap
+from .settings import ServiceSettings
+from .thread_actor import ActorInfo
+
+HELLO_TIMEOUT = 5.0
+"""Seconds that a found actor may take to answer before it counts as silent."""
+AFTER_RECOVERY = 0.25
+"""Seconds by which everything that can wait is put off where a thread may just be recovering: a new process would take
+the processor from it, and a write the store's lock."""
+START_FAILURES = 3
+"""Actors in a row that may die while they load a graph, before its threads are paused."""
+
+
+class Threads(Protocol):
+    """What the lives of actors mean for threads."""
+
+    def act(self) -> None:
+        """The roster has changed: there may be something to do."""
+
+    def hosted(self, name: str, thread_id: str, epoch: int) -> None:
+        """An actor was found to host a thread."""
+
+    def lost(self, thread: Waiting) -> None:
+        """The actor that hosted a thread is gone."""
+
+    async def give_up(self, graph_key: str, reason: str) -> None:
+        """No actor can load this graph."""
+
+
+class Crew:
+    """The living actors of one service and how to reach them. What each does, the roster says."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        key: str,
+        store: CheckpointStore,
+        roster: Roster,
+        chores: Chores,
+        threads: Threads,
+    ) -> None:
+        self._settings = settings
+        self._key = key
+        self._store = store
+        self._roster = roster
+        self._chores = chores
+        self._threads = threads
+        self._handles: dict[str, Any] = {}
+        self._graphs: dict[str, GraphRecord] = {}
+        self._start_failures: dict[str, int] = {}
+        self._greeted = time.monotonic()
+        self._frozen: set[str] = set()
+        """Actors that were killed because their lease expired: not the fault of their threads."""
+
+    # -- begin and end -------------------------------------------------------------------------------------------
+
+    async def find(self) -> None:
+        """Take over the actors that a former supervisor started."""
+        for name, handle in (await asyncio.to_thread(find_actors, self._key)).items():
+            self._handles[name] = handle
+            self._roster.enter(name, Phase.SILENT, "", time.monotonic())
+            self._chores.spawn(self._watch(name, handle))
+            await self.hello(name)
+
+    def start(self, graph_key: str, *, spare: bool) -> None:
+        """Start an actor for a graph; a spare one when nothing recovers."""
+        name = new_name(self._key)
+        self._roster.enter(name, Phase.STARTING, graph_key, time.monotonic())
+        self._chores.spawn(self._start(name, graph_key, AFTER_RECOVERY if spare else 0.0))
+
+    def retire(self, name: str) -> None:
+        """End an actor, if it hosts nothing by then."""
+        self._roster.become(name, Phase.LEAVING, time.monotonic())
+        self._handles[name].retire.remote()
+
+    def retire_idle(self) -> None:
+        """End all actors that host nothing; those that do go on."""
+        for member in list(self._roster.members.values()):
+            if member.phase is Phase.IDLE and member.name in self._handles:
+                self.retire(member.name)
+
+    async def _start(self, name: str, graph_key: str, delay: float) -> None:
+        failures = self._start_failures.get(graph_key, 0)
+        await asyncio.sleep(delay + (store_backoff(failures) if failures else 0.0))
+        handle = self._handles[name] = start_actor(name, self._settings)
+        self._chores.spawn(self._watch(name, handle))
+        try:
+            await answer(handle.hello.remote())
+            await answer(handle.prepare.remote(await self._graph(graph_key)))
+        except GraphLoadError:
+            pass  # `host` meets it again, and pauses the thread with the reason
+        except StoreMisuse as error:
+            handle.retire.remote()
+            await self._give_up(graph_key, str(error))
+            return
+        except StoreError:
+            # The store is away, full or slow: nobody's fault, and the next start waits longer.
+            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
+            handle.retire.remote()
+            return
+        except RayActorError as error:
+            # One that could not even be made had no store to work with; only one that died loading code counts.
+            counted = START_FAILURES - 1 if error.actor_init_failed else START_FAILURES
+            self._start_failures[graph_key] = min(failures + 1, counted)
+            if failures + 1 >= START_FAILURES and not error.actor_init_failed:
+                await self._give_up(graph_key, f"its actors die while they load graph code: {error}")
+            return
+        self._start_failures.pop(graph_key, None)
+        self._roster.become(name, Phase.IDLE, time.monotonic())
+        self._threads.act()
+
+    async def _give_up(self, graph_key: str, reason: str) -> None:
+        self._start_failures.pop(graph_key, None)
+        await self._threads.give_up(graph_key, reason)
+
+    async def _graph(self, graph_key: str) -> GraphRecord:
+        if graph_key not in self._graphs:
+            self._graphs[graph_key] = await asyncio.to_thread(self._store.graph, graph_key)
+        return self._graphs[graph_key]
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    async def host(self, name: str, thread: Waiting) -> int:
+        """Have an actor take a thread; the thread's new epoch. Raises what `ThreadActor.host` raises, `RayActorError`
+        or `KeyError` if the actor is gone, `StoreError`."""
+        graph = await self._graph(thread.graph_key)
+        epoch: int = await answer(
+            self._handles[name].host.remote(thread.thread_id, thread.epoch, graph, thread.crashed)
+        )
+        return epoch
+
+    async def settled(self, name: str, thread_id: str) -> Outcome | None:
+        """Wait until an actor has given a thread up. None if the actor is gone."""
+        try:
+            outcome: Outcome = await answer(self._handles[name].settled.remote(thread_id))
+        except (RayActorError, KeyError):
+            return None
+        return outcome
+
+    def poke(self, name: str, thread_id: str) -> None:
+        """Tell an actor that there may be mail for a thread."""
+        handle = self._handles.get(name)
+        if handle is not None:
+            handle.poke.remote(thread_id)
+
+    async def stalled(self, name: str) -> str:
+        """Why an actor can write nothing at present; empty while all is well, or if it is gone."""
+        try:
+            reason: str = await answer(self._handles[name].stalled.remote())
+        except (RayActorError, KeyError):
+            return ""
+        return reason
+
+    async def hello(self, name: str) -> ActorInfo | None:
+        """Ask an actor what it hosts, and bring the roster up to date. None if it does not answer."""
+        try:
+            info: ActorInfo = await asyncio.wait_for(answer(self._handles[name].hello.remote()), HELLO_TIMEOUT)
+        except (TimeoutError, RayActorError, KeyError):
+            return None
+        member = self._roster.members.get(name)
+        if member is not None and member.phase is Phase.SILENT:
+            member.graph_key = info.graphs[-1] if info.graphs else ""
+            self._roster.become(name, Phase.IDLE, time.monotonic())
+            for thread_id, epoch in info.hosted:
+                self._threads.hosted(name, thread_id, epoch)
+        return info
+
+    def greet(self) -> None:
+        """Tell idle actors that there is a supervisor; without one they end themselves. And ask again those that did
+        not answer when they were found."""
+        now = time.monotonic()
+        for member in self._roster.members.values():
+            if member.phase is Phase.SILENT and now - member.since > HELLO_TIMEOUT:
+                member.since = now
+                self._chores.spawn(self._ask_again(member.name))
+        if now - self._greeted > self._settings.idle.total_seconds() / 2:
+            self._greeted = now
+            for name in [member.name for member in self._roster.members.values() if member.phase is Phase.IDLE]:
+                if name in self._handles:
+                    self._handles[name].hello.remote()
+
+    async def _ask_again(self, name: str) -> None:
+        await self.hello(name)
+        self._threads.act()
+
+    # -- watching ------------------------------------------------------------------------------------------------
+
+    async def _watch(self, name: str, handle: Any) -> None:
+        """The never-ending call: that it fails is the crash signal, some ten milliseconds after the crash."""
+        try:
+            await answer(handle.watch.remote())
+            crashed = False
+        except RayActorError:
+            crashed = True
+        member = self._roster.leave(name)
+        self._handles.pop(name, None)
+        threads = member.threads if member is not None else {}
+        guilty = crashed and name not in self._frozen
+        graph_key = member.graph_key if member is not None else ""
+        # Known without asking the store: the epoch at which each was hosted. If it no longer stands, the claim says so.
+        for thread_id, epoch in threads.items():
+            self._threads.lost(Waiting(thread_id, epoch, graph_key, guilty))
+        self._threads.act()
+        if crashed:
+            self._frozen.discard(name)
+            await asyncio.sleep(AFTER_RECOVERY)
+            await self.forget(name)
+            self._threads.act()
+
+    async def expired(self, lease: OwnerRecord) -> None:
+        """An owner is frozen or cut off. Its process is killed first, since it may hold the store's lock; the crash
+        signal that follows finds new owners for its threads, and the store's fence keeps the old one out anyway."""
+        member = lease.owner in self._roster.members
+        if member:
+            self._frozen.add(lease.owner)
+        reaped = reap(lease)
+        if not member:
+            await self.forget(lease.owner)
+        elif not reaped and lease.owner in self._handles:
+            ray.kill(self._handles[lease.owner], no_restart=True)
+
+    async def forget(self, name: str) -> None:
+        """Remove an owner's lease."""
+        try:
+            await asyncio.to_thread(self._store.forget, name)
+        except StoreError:
+            return  # its lease expires, and is forgotten then
