@@ -34,6 +34,7 @@ class Surroundings(Fate, Protocol):
     limits: LoopLimits
     cache: CacheOptions
     loop_class: type[ThreadLoop]
+    writer_class: type[Writer]
     observed: bool
 
     def settled(self, hosted: Hosted, settled: Settled) -> None:
@@ -135,7 +136,7 @@ class Owner(Actor):
         self.frozen = False
         self.store = FaultyStore(world.store, self, world)
         self.cache = ReadCache(world.cache)
-        self.writer = Writer(self.store, world.clock)
+        self.writer = world.writer_class(self.store, world.clock)
         self.hosted: list[Hosted] = []
         self.claiming: list[Claiming] = []
         self.beside: list[Beside] = []

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import Any
 
-from perdure.runtime.loop import ThreadLoop
 from perdure.runtime.options import RunOptions
 from perdure.runtime.restore import load_control, load_values
 from perdure.stores.history import HistoryReader
@@ -77,8 +76,3 @@ def faultless(graph: str, texts: tuple[str, ...]) -> list[tuple[str, str, dict[s
 def caught(tampering: Tampering, most: int) -> Failure | None:
     """The first of at most so many seeds at which a broken engine is noticed."""
     return next((failure for seed in range(most) if (failure := play(seed, tampering)) is not None), None)
-
-
-def with_loop(loop_class: type[ThreadLoop]) -> Tampering:
-    """Another loop in place of the engine's."""
-    return replace(UNTOUCHED, loop_class=loop_class)

@@ -15,6 +15,7 @@ from perdure.runtime.loop import Settled, ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.ports import LoopLimits, StepEvent
 from perdure.runtime.snapshots import StateSnapshot
+from perdure.runtime.writer import Writer
 from perdure.stores.base import CheckpointStore
 from perdure.stores.records import ThreadRecord
 from tests.sim.clients import ScriptedClient
@@ -37,6 +38,7 @@ class Tampering:
 
     store: Callable[[CheckpointStore], CheckpointStore] = lambda store: store
     loop_class: type[ThreadLoop] = ThreadLoop
+    writer_class: type[Writer] = Writer
 
 
 UNTOUCHED = Tampering()
@@ -150,6 +152,7 @@ class World:
         self.limits = scenario.limits
         self.cache = scenario.cache
         self.loop_class = tampering.loop_class
+        self.writer_class = tampering.writer_class
         self.observed = scenario.observed
         self.observer = Observer(self.memory)
         self.owners: list[Owner] = []
