@@ -163,6 +163,12 @@ class Crew:
         if handle is not None:
             handle.poke.remote(thread_id)
 
+    def preload(self, name: str, thread_id: str) -> None:
+        """Have an actor read the state of a thread that it may be given before long."""
+        handle = self._handles.get(name)
+        if handle is not None:
+            handle.preload.remote(thread_id)
+
     async def stalled(self, name: str) -> str:
         """Why an actor can write nothing at present; empty while all is well, or if it is gone."""
         try:

@@ -48,6 +48,8 @@ class Waiting:
     graph_key: str
     crashed: bool = False
     """Its last owner crashed: counts against the thread's crash budget."""
+    near: str = ""
+    """An actor that has read its state already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +119,29 @@ class Roster:
         """The actor that hosts a thread."""
         return next((member for member in self.members.values() if thread_id in member.threads), None)
 
-    def plan(self, waiting: Collection[Waiting], now: float) -> list[Decision]:
+    def idle(self, graph_key: str) -> list[Member]:
+        """The actors that have nothing to do and this graph loaded."""
+        return [one for one in self.members.values() if one.phase is Phase.IDLE and one.graph_key == graph_key]
+
+    def plan(self, waiting: Collection[Waiting], now: float, expected: Collection[str] = ()) -> list[Decision]:
         """What to do now. Threads get idle actors in order, those that lost theirs in a crash first; what is missing is
         started, what has been idle for long is ended.
 
         No thread waits for another graph's sake: where the pool is full, the first in the queue that finds no actor of
-        its graph has an idle one of another graph ended, whatever waits behind it.
+        its graph has an idle one of another graph ended, whatever waits behind it. `expected` names graphs of which a
+        thread is about to wake: they count as in use, so that a spare is ready.
         """
         decisions: list[Decision] = []
         idle = [member for member in self.members.values() if member.phase is Phase.IDLE]
         coming = Counter(member.graph_key for member in self.members.values() if member.phase is Phase.STARTING)
         leaving = sum(member.phase is Phase.LEAVING for member in self.members.values())
         active = {member.graph_key for member in self.members.values() if member.phase is Phase.BUSY}
+        active.update(expected)
         room = self._max - len(self.members)
         for thread in (*(one for one in waiting if one.crashed), *(one for one in waiting if not one.crashed)):
             key = thread.graph_key
             active.add(key)
-            ready = next((member for member in idle if member.graph_key == key), None)
+            ready = _ready(idle, thread)
             if ready is not None:
                 idle.remove(ready)
                 decisions.append(Dispatch(ready.name, thread))
@@ -165,6 +173,12 @@ class Roster:
             if not spare and now - member.since > self._idle:
                 retired.append(Retire(member.name))
         return retired
+
+
+def _ready(idle: list[Member], thread: Waiting) -> Member | None:
+    """The actor for a thread: the one that knows it already, else the first of its graph."""
+    fitting = (member for member in idle if member.graph_key == thread.graph_key)
+    return min(fitting, key=lambda member: member.name != thread.near, default=None)
 
 
 def _least_wanted(idle: list[Member], waiting: Collection[Waiting]) -> Member:

@@ -29,6 +29,7 @@ from .roster import Dispatch, Phase, Retire, Roster, Waiting
 from .sentry import Sentry, this_host
 from .settings import ServiceSettings
 from .store_actor import open_service_store
+from .timers import Timers
 from .triage import Verdict, triage
 
 LOGGER = logging.getLogger("perdure.supervisor")
@@ -57,11 +58,15 @@ class Service:
         self._crew = Crew(settings, self.key, self.store, self._roster, self.chores, self)
         self._housekeeper = Housekeeper(self.store, self.clock, settings.housekeeping, self._recovering)
         self._sentry = Sentry(self.store, supervisor_name(self.key), settings.lease, self._crew.expired)
+        self._timers = Timers(self.store, self.clock, settings.sweep.total_seconds(), self.chores, self)
+        self._preloaded: dict[str, str] = {}
+        """Which actor has read the state of a thread that is about to wake, by the thread's id."""
 
     async def run(self) -> None:
         """Find what is there, then watch for ever."""
         await self._crew.find()
         self.chores.spawn(self._sentry.run())
+        self.chores.spawn(self._timers.run())
         self.chores.spawn(self._housekeeper.run())
         while True:
             try:
@@ -77,7 +82,7 @@ class Service:
     # -- threads -------------------------------------------------------------------------------------------------
 
     async def notify(self, thread_id: str) -> None:
-        """A thread was submitted, or sent a message. A hint: the sweep would find it."""
+        """A thread was submitted, sent a message, or given up. A hint: the sweep would find it."""
         host = self._roster.host_of(thread_id)
         if host is not None:
             self._crew.poke(host.name, thread_id)
@@ -85,6 +90,8 @@ class Service:
             await self._consider(await asyncio.to_thread(self.store.thread, thread_id))
         except (StoreError, UnknownThread):
             return
+        finally:
+            self._preloaded.pop(thread_id, None)
         self.act()
 
     async def _sweep(self) -> None:
@@ -98,18 +105,18 @@ class Service:
                 break
         for row in reversed(rows):  # oldest first: those that came first are served first
             await self._consider(row)
-        self._mark_busy(bool(rows))
+        await self._timers.look()
+        if self._busy_file is not None:
+            self._mark_busy(self._busy_file, bool(rows) or await self._timers.any())
         self._crew.greet()
         self.act()
 
-    def _mark_busy(self, busy: bool) -> None:
-        if self._busy_file is None:
-            return
+    def _mark_busy(self, file: Path, busy: bool) -> None:
         try:
             if busy:
-                self._busy_file.touch()
+                file.touch()
             else:
-                self._busy_file.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
         except OSError:
             return  # the head's folder is full or gone; the next sweep tries again
 
@@ -118,6 +125,7 @@ class Service:
         thread_id = row.thread_id
         if thread_id in self._waiting or thread_id in self._asking:
             return
+        self._timers.note(row)
         verdict = triage(row, self._roster, self.key)
         if verdict is Verdict.POKE and row.inbox > self._poked.get(thread_id, 0):
             self._poked[thread_id] = row.inbox
@@ -153,13 +161,22 @@ class Service:
             self._wait(fresh, crashed=False)
 
     def _wait(self, row: ThreadRecord, *, crashed: bool) -> None:
-        self._waiting.setdefault(row.thread_id, Waiting(row.thread_id, row.epoch, row.graph_key, crashed))
+        near = self._preloaded.pop(row.thread_id, "")
+        self._waiting.setdefault(row.thread_id, Waiting(row.thread_id, row.epoch, row.graph_key, crashed, near))
+
+    def preload(self, row: ThreadRecord) -> None:
+        """See `timers.Wakers`."""
+        taken = set(self._preloaded.values())
+        spare = next((one for one in self._roster.idle(row.graph_key) if one.name not in taken), None)
+        if spare is not None:
+            self._preloaded[row.thread_id] = spare.name
+            self._crew.preload(spare.name, row.thread_id)
 
     # -- acting --------------------------------------------------------------------------------------------------
 
     def act(self) -> None:
         """Carry out what the roster plans."""
-        for decision in self._roster.plan(self._waiting.values(), time.monotonic()):
+        for decision in self._roster.plan(self._waiting.values(), time.monotonic(), self._timers.graphs()):
             if isinstance(decision, Dispatch):
                 self._dispatch(decision)
             elif isinstance(decision, Retire):

@@ -160,3 +160,16 @@ def test_no_plan_breaks_the_cap_or_uses_an_actor_twice(
     left = {one.graph_key for one in waiting if one.thread_id not in served}
     stay = {member.graph_key for name, member in pool.members.items() if member.phase is IDLE and name not in touched}
     assert not left & stay
+
+
+def test_a_spare_is_made_ready_for_a_thread_that_is_about_to_wake() -> None:
+    pool = roster({"a": (BUSY, "g")}, spares=1)
+    assert started(pool.plan([], 1.0, ["sleepy"])) == ["g", "sleepy"]
+    pool = roster({"a": (IDLE, "sleepy")}, spares=1, idle=30)
+    assert pool.plan([], 60.0, ["sleepy"]) == []
+
+
+def test_a_thread_gets_the_actor_that_has_read_it_already() -> None:
+    pool = roster({"a": (IDLE, "g"), "b": (IDLE, "g"), "c": (IDLE, "h")})
+    assert given_to(pool.plan([Waiting("1", 0, "g", near="b"), thread("2")], 1.0)) == {"1": "b", "2": "a"}
+    assert given_to(pool.plan([Waiting("1", 0, "g", near="gone")], 1.0)) == {"1": "a"}
