@@ -246,6 +246,7 @@ class ThreadHandle:
             graph=record.graph,
             version=record.version,
             graph_key=record.graph_key,
+            isolation=record.isolation,
             run=control.run,
             runs=control.run,
             seq=seq,

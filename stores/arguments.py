@@ -9,7 +9,17 @@ from datetime import timedelta
 from typing import Any
 
 from .errors import StoreMisuse
-from .records import Amendment, Commit, Message, OwnerRecord, Retention, ThreadFilter, ThreadRecord
+from .records import (
+    ISOLATED,
+    SHARED,
+    Amendment,
+    Commit,
+    Message,
+    OwnerRecord,
+    Retention,
+    ThreadFilter,
+    ThreadRecord,
+)
 
 LONGEST_ID = 512
 """Bytes of UTF-8 that an id or a name may have (indexes of every backend take as much)."""
@@ -91,6 +101,10 @@ def check_thread(thread: ThreadRecord) -> None:
     check_json(f"thread {thread.thread_id!r}: tags", thread.tags)
     for what, text in (("graph name", thread.graph), ("graph version", thread.version), ("owner", thread.owner)):
         _check_text(what, text)
+    if thread.isolation not in (ISOLATED, SHARED):
+        raise StoreMisuse(
+            f"thread {thread.thread_id!r}: isolation is {thread.isolation!r}; choose {ISOLATED!r} or {SHARED!r}"
+        )
     if thread.origin is not None:
         check_id("thread id of an origin", thread.origin.thread_id)
     for name in thread.names:

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from .errors import NewerFormat, StoreMissing, StoreMisuse
 from .statements import script
 
-LAYOUT = 1
+LAYOUT = 2
 """The layout that this code reads and writes."""
 
 _LOCK = 0x50726475

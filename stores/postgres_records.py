@@ -64,6 +64,7 @@ def thread_input(row: ThreadRecord) -> str:
             "metadata": _raw(row.metadata),
             "tags": row.tags,
             "created_at": row.created_at,
+            "isolation": row.isolation,
         }
     )
 
@@ -97,6 +98,7 @@ def thread_of(cells: Cells) -> ThreadRecord:
         metadata=cells[25],
         tags=tuple(cells[26]),
         created_at=cells[27],
+        isolation=cells[28],
     )
 
 

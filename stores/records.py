@@ -55,6 +55,11 @@ IN_PROCESS = "inprocess"
 LOADING = "loading"
 """`ThreadRecord.driver` of a thread that is being copied in: nobody runs it before all of it is there."""
 
+ISOLATED = "thread"
+"""`ThreadRecord.isolation` of a thread that has a process of its own while it runs."""
+SHARED = "shared"
+"""`ThreadRecord.isolation` of a thread that shares a process with others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
@@ -91,6 +96,8 @@ class ThreadRecord:
     graph_key: str = ""
     """Key of the `GraphRecord` that the service loads; empty for a thread driven in process."""
     driver: str = SERVICE
+    isolation: str = ISOLATED
+    """How the service runs it: `ISOLATED` or `SHARED`. Chosen when it is created, never changed."""
     status: Status = Status.QUEUED
     reason: str = ""
     """Why it is paused, failed or cancelled, for people."""

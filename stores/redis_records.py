@@ -13,6 +13,7 @@ import msgspec
 from .arguments import canonical_json
 from .errors import Corrupt, StoreMisuse
 from .records import (
+    ISOLATED,
     Commit,
     GraphRecord,
     Message,
@@ -88,6 +89,7 @@ def row_fields(row: ThreadRecord) -> list[tuple[str, Arg]]:
         ("version", row.version),
         ("graph_key", row.graph_key),
         ("driver", row.driver),
+        ("isolation", row.isolation),
         ("status", str(row.status)),
         ("reason", row.reason),
         ("run", row.run),
@@ -136,6 +138,7 @@ def _thread_of(fields: dict[str, str]) -> ThreadRecord:
         version=fields["version"],
         graph_key=fields["graph_key"],
         driver=fields["driver"],
+        isolation=fields.get("isolation", ISOLATED),  # not in rows of before there was a choice
         status=Status(fields["status"]),
         reason=fields["reason"],
         run=int(fields["run"]),

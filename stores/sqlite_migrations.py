@@ -10,7 +10,7 @@ from .vault import PlainVault
 
 APPLICATION_ID = 0x50726475
 """Marks the file as ours (`PRAGMA application_id`)."""
-SCHEMA = 2
+SCHEMA = 3
 """`PRAGMA user_version` of the layout that this code reads and writes."""
 
 

@@ -23,7 +23,7 @@ from .transitions import highest_run
 
 Cells = tuple[Any, ...]
 
-THREAD_CELLS = 28
+THREAD_CELLS = 29
 CHANGING_CELLS = 23
 """The first of a thread's cells: those that change (`update_thread`)."""
 
@@ -58,6 +58,7 @@ def thread_cells(row: ThreadRecord) -> Cells:
         canonical_json(row.metadata),
         canonical_json(row.tags),
         row.created_at,
+        row.isolation,
     )
 
 
@@ -90,6 +91,7 @@ def thread_of(cells: Cells) -> ThreadRecord:
         metadata=json.loads(cells[25]),
         tags=tuple(json.loads(cells[26])),
         created_at=cells[27],
+        isolation=cells[28],
     )
 
 

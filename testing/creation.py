@@ -45,6 +45,7 @@ class ThreadCreation(StoreSuite):
         given = new_thread(
             graph_key="key",
             driver="inprocess",
+            isolation="shared",
             status=Status.PAUSED,
             reason="why",
             run=2,

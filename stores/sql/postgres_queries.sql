@@ -3,14 +3,16 @@
 
 -- name: thread_columns
 thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at, graph, version,
-    graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata, tags, created_at
+    graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata, tags, created_at,
+    isolation
 
 -- name: thread_input
 json_to_record($1::json) AS input (
     thread_id text, epoch bigint, token text, seq bigint, head bigint, inbox bigint, status text, reason text, run bigint,
     runs bigint, owner text, crashes bigint, waits text[], updated_at double precision, graph text, version text,
     graph_key text, driver text, wake_at double precision, retention json, names json, floor bigint, tidied bigint,
-    origin_thread text, origin_seq bigint, metadata json, tags text[], created_at double precision
+    origin_thread text, origin_seq bigint, metadata json, tags text[], created_at double precision,
+    isolation text
 )
 
 -- name: message_columns
@@ -74,7 +76,7 @@ UPDATE {schema}.threads SET epoch = input.epoch, token = input.token, seq = inpu
     graph = input.graph, version = input.version, graph_key = input.graph_key, driver = input.driver,
     wake_at = input.wake_at, retention = input.retention, names = input.names, floor = input.floor,
     tidied = input.tidied, origin_thread = input.origin_thread, origin_seq = input.origin_seq,
-    metadata = input.metadata, tags = input.tags, created_at = input.created_at
+    metadata = input.metadata, tags = input.tags, created_at = input.created_at, isolation = input.isolation
 FROM {thread_input} WHERE threads.thread_id = input.thread_id
 
 -- name: forks

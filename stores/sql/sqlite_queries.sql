@@ -3,13 +3,13 @@
 -- name: thread
 SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
     graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
-    tags, created_at, number
+    tags, created_at, isolation, number
 FROM threads WHERE thread_id = ?
 
 -- name: list_threads
 SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
     graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
-    tags, created_at, number
+    tags, created_at, isolation, number
 FROM threads WHERE {conditions} ORDER BY number DESC LIMIT ?
 
 -- name: where_tag
@@ -37,7 +37,7 @@ EXISTS (
 INSERT INTO threads (
     thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
     graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
-    tags, created_at
+    tags, created_at, isolation
 ) VALUES {rows}
 
 -- name: update_thread
@@ -50,13 +50,13 @@ WHERE thread_id = ?1
 UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, status = ?7, reason = ?8, run = ?9,
     runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14, graph = ?15, version = ?16, graph_key = ?17,
     driver = ?18, wake_at = ?19, retention = ?20, names = ?21, floor = ?22, tidied = ?23, origin_thread = ?24,
-    origin_seq = ?25, metadata = ?26, tags = ?27, created_at = ?28
+    origin_seq = ?25, metadata = ?26, tags = ?27, created_at = ?28, isolation = ?29
 WHERE thread_id = ?1
 
 -- name: due
 SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
     graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
-    tags, created_at, number
+    tags, created_at, isolation, number
 FROM threads
 WHERE wake_at > 0 AND wake_at <= ? AND status IN ('interrupted', 'sleeping', 'waiting', 'paused')
 ORDER BY wake_at, number LIMIT ?

@@ -464,7 +464,7 @@ def test_a_file_of_layout_1_is_brought_to_the_present_one(tmp_path: Path) -> Non
         connection.execute("INSERT INTO runs VALUES (7, 1, 'failed', 3, 'why', x'03', '{}', 1.5, 2.5)")
         connection.execute("INSERT INTO graphs VALUES ('k', 'g', '1', 'reference', x'04', x'05', '[]')")
     with SqliteStore(path, create=False) as store:
-        assert store.migrated == [2]
+        assert store.migrated == [2, 3]
         row = store.thread("t")
         assert (row.epoch, row.waits, row.metadata, row.tags) == (2, ("w",), {"a": 1}, ("x",))
         assert (row.wake_at, row.retention, row.names, row.floor, row.tidied) == (0.0, None, {}, 0, 0)
@@ -491,4 +491,4 @@ def test_a_migration_that_is_cut_short_starts_again(tmp_path: Path, monkeypatch:
         with pytest.raises(StoreUnavailable):
             SqliteStore(path)
     with SqliteStore(path) as store:
-        assert store.migrated == [2]
+        assert store.migrated == [2, 3]

@@ -1,0 +1,3 @@
+-- Layout 3: how the service runs a thread, in a process of its own or in one with others.
+
+ALTER TABLE threads ADD COLUMN isolation TEXT NOT NULL DEFAULT 'thread';
