@@ -9,11 +9,12 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from ..stores.addresses import MEMORY_URL
-from ..stores.base import CheckpointStore, CommitResult
-from ..stores.errors import StoreError, StoreUnavailable
+from ..stores.base import CheckpointStore, CommitResult, NewThread, TakeResult
+from ..stores.errors import StoreError, StoreUnavailable, ThreadExists
 from ..stores.memory import MemoryStore
 from ..stores.records import (
     Amendment,
+    Claim,
     Commit,
     Delivery,
     Expect,
@@ -58,6 +59,10 @@ class ActorStore(CheckpointStore):
         delivery: Delivery = self._ask("create", thread, message)
         return delivery
 
+    def create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
+        made: list[Delivery | ThreadExists] = self._ask("create_many", threads)
+        return made
+
     def thread(self, thread_id: str) -> ThreadRecord:
         record: ThreadRecord = self._ask("thread", thread_id)
         return record
@@ -84,6 +89,10 @@ class ActorStore(CheckpointStore):
             "claim", thread_id, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at
         )
         return record
+
+    def take(self, claims: Sequence[Claim]) -> list[TakeResult]:
+        taken: list[TakeResult] = self._ask("take", claims)
+        return taken
 
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         results: list[CommitResult] = self._ask("commit", commits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -168,6 +168,13 @@ def check_claim(thread_id: str, token: str, owner: str) -> None:
     check_id("thread id", thread_id)
     check_id("owner token", token)
     check_id("owner", owner)
+
+
+def check_different(what: str, thread_ids: Sequence[str]) -> None:
+    """Raise `StoreMisuse` where a call about many threads names one twice."""
+    if len(set(thread_ids)) < len(thread_ids):
+        twice = next(each for number, each in enumerate(thread_ids) if each in thread_ids[:number])
+        raise StoreMisuse(f"thread {twice!r} comes twice in one {what}; name each thread once")
 
 
 def check_commit(commit: Commit) -> None:

@@ -17,6 +17,7 @@ from .arguments import (
     check_amendment,
     check_claim,
     check_commit,
+    check_different,
     check_due,
     check_id,
     check_json,
@@ -24,10 +25,12 @@ from .arguments import (
     check_message,
     check_thread,
 )
-from .base import CheckpointStore, CommitResult
-from .errors import StoreMisuse
+from .base import CheckpointStore, CommitResult, NewThread, TakeResult
+from .errors import ClaimLost, StoreMisuse, ThreadExists, UnknownThread
 from .records import (
     Amendment,
+    Claim,
+    Claimed,
     Commit,
     Delivery,
     Expect,
@@ -58,9 +61,42 @@ class BackedStore(CheckpointStore):
     def _create(self, thread: ThreadRecord, message: Message | None) -> Delivery:
         """`create`."""
 
+    def _create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
+        """`create_many`, of at least one."""
+        made: list[Delivery | ThreadExists] = []
+        for thread, message in threads:
+            try:
+                made.append(self._create(thread, message))
+            except ThreadExists as present:
+                made.append(present)
+        return made
+
     @abstractmethod
     def _claim(self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool, at: float) -> ThreadRecord:
         """`claim`."""
+
+    def _take(self, claims: Sequence[Claim]) -> list[TakeResult]:
+        """`take`, of at least one; errors, reasons and payloads sealed."""
+        taken: list[TakeResult] = []
+        for claim in claims:
+            try:
+                row = self._claim(
+                    claim.thread_id,
+                    epoch=claim.epoch,
+                    token=claim.token,
+                    owner=claim.owner,
+                    crashed=claim.crashed,
+                    at=claim.at,
+                )
+            except (ClaimLost, UnknownThread) as refusal:
+                taken.append(refusal)
+            else:
+                taken.append(self._with_mail(row))
+        return taken
+
+    def _with_mail(self, row: ThreadRecord) -> Claimed:
+        runs, messages = self._runs(row.thread_id), self._messages(row.thread_id, True)
+        return Claimed(thread=row, runs=tuple(runs), messages=tuple(messages))
 
     @abstractmethod
     def _commit(self, group: Sequence[Encoded]) -> list[CommitResult]:
@@ -140,12 +176,31 @@ class BackedStore(CheckpointStore):
         created = self._create(self._sealing.thread(owned_metadata(thread)), message)
         return self._sealing.opened_delivery(created)
 
+    def create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
+        check_different("create_many", [thread.thread_id for thread, _ in threads])
+        sealing, sealed = self._sealing, list[NewThread]()
+        for thread, message in threads:
+            check_thread(thread)
+            if message is not None:
+                check_message(message)
+                message = sealing.message(thread.thread_id, message)  # noqa: PLW2901 — the same, sealed
+            sealed.append((sealing.thread(owned_metadata(thread)), message))
+        made = self._create_many(sealed) if sealed else []
+        return [one if isinstance(one, ThreadExists) else sealing.opened_delivery(one) for one in made]
+
     def claim(
         self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0
     ) -> ThreadRecord:
         check_claim(thread_id, token, owner)
         row = self._claim(thread_id, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at)
         return self._sealing.opened_thread(row)
+
+    def take(self, claims: Sequence[Claim]) -> list[TakeResult]:
+        check_different("take", [claim.thread_id for claim in claims])
+        for claim in claims:
+            check_claim(claim.thread_id, claim.token, claim.owner)
+        taken = self._take(claims) if claims else []
+        return [self._opened_claimed(one) if isinstance(one, Claimed) else one for one in taken]
 
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         for commit in commits:
@@ -264,6 +319,14 @@ class BackedStore(CheckpointStore):
         kept += [message.payload for message in self._messages(thread_id, False)]
         kept += [run.error for run in self._runs(thread_id) if run.error]
         return frozenset(sealing_key(data) or "" for data in kept)
+
+    def _opened_claimed(self, taken: Claimed) -> Claimed:
+        sealing, thread_id = self._sealing, taken.thread.thread_id
+        return Claimed(
+            thread=sealing.opened_thread(taken.thread),
+            runs=tuple(map(sealing.opened_run, taken.runs)),
+            messages=tuple(sealing.opened_message(thread_id, message) for message in taken.messages),
+        )
 
     @property
     def _sealing(self) -> Sealing:

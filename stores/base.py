@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from .errors import Fenced, InboxChanged
+from .errors import ClaimLost, Fenced, InboxChanged, ThreadExists, UnknownThread
 from .processes import Holder
 from .records import (
+    Claim,
+    Claimed,
     Commit,
     Committed,
     Delivery,
@@ -31,6 +33,9 @@ from .records import (
 from .upkeep import Upkeep
 
 CommitResult = Committed | Fenced | InboxChanged
+TakeResult = Claimed | ClaimLost | UnknownThread
+NewThread = tuple[ThreadRecord, Message | None]
+"""What `create` is given."""
 
 
 class CheckpointStore(Upkeep):
@@ -54,6 +59,20 @@ class CheckpointStore(Upkeep):
         `ThreadExists`; `UnknownThread` when `thread.origin` names a thread that is not there, `StoreMisuse` when that
         thread has no durable commit `thread.origin.seq` yet or retention has dropped it.
         """
+
+    def create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
+        """`create` for many different threads; one result for each. In one transaction where the store has them; but
+        each is created or refused alone.
+
+        Raises what `create` raises over an origin; then the call is to be repeated as it was.
+        """
+        made: list[Delivery | ThreadExists] = []
+        for thread, message in threads:
+            try:
+                made.append(self.create(thread, message))
+            except ThreadExists as present:
+                made.append(present)
+        return made
 
     @abstractmethod
     def thread(self, thread_id: str) -> ThreadRecord:
@@ -90,6 +109,27 @@ class CheckpointStore(Upkeep):
         status: an owner may hold it to change its state) and, if `crashed`, one crash more. Repeated with the same
         token after a lost answer it returns the row. Raises `ClaimLost`, `UnknownThread`.
         """
+
+    def take(self, claims: Sequence[Claim]) -> list[TakeResult]:
+        """`claim` for many different threads, and what their owner has to know of each; one result for each, and each
+        succeeds or fails alone. In one round trip where the store can do it."""
+        taken: list[TakeResult] = []
+        for claim in claims:
+            try:
+                row = self.claim(
+                    claim.thread_id,
+                    epoch=claim.epoch,
+                    token=claim.token,
+                    owner=claim.owner,
+                    crashed=claim.crashed,
+                    at=claim.at,
+                )
+            except (ClaimLost, UnknownThread) as refusal:
+                taken.append(refusal)
+                continue
+            runs, messages = self.runs(claim.thread_id), self.messages(claim.thread_id)
+            taken.append(Claimed(thread=row, runs=runs, messages=messages))
+        return taken
 
     @abstractmethod
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,14 +12,16 @@ from psycopg.rows import TupleRow
 
 from .addresses import Address
 from .arguments import canonical_json, check_id, check_listing
-from .base import CommitResult
-from .errors import InboxChanged, StoreMisuse, StoreUnavailable, UnknownThread
+from .base import CommitResult, NewThread, TakeResult
+from .errors import InboxChanged, StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
 from .postgres_connections import Connections
 from .postgres_errors import Taken
 from .postgres_migrations import migrate
 from .postgres_options import PostgresOptions
 from .postgres_records import (
+    claims_input,
     commit_input,
+    creation_input,
     filter_cells,
     fork_of,
     graph_cells,
@@ -31,6 +34,8 @@ from .postgres_records import (
 )
 from .postgres_transaction import Statements, in_parts, run, transaction
 from .records import (
+    Claim,
+    Claimed,
     Committed,
     Delivery,
     Fork,
@@ -48,10 +53,11 @@ from .records import (
 from .sealing import Encoded, StoredSegment
 from .statements import statements
 from .transactional import Transaction, TransactionalStore
+from .transitions import delivered
 from .vault import PlainVault, Vault
 
 _END = 2**63 - 1
-_FRAGMENTS = ("thread_columns", "thread_input", "message_columns", "run_columns", "listed")
+_FRAGMENTS = ("thread_columns", "thread_fields", "thread_input", "message_columns", "run_columns", "listed")
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _CREATIONS = 3
 """Attempts at creating a thread that others create and delete at the same time."""
@@ -213,6 +219,56 @@ class PostgresStore(TransactionalStore):
                 # Somebody else created it while this went on: now its row is there to be seen.
                 continue
         raise StoreUnavailable(f"{self.where}: thread {thread.thread_id!r} is being created and deleted; try again")
+
+    def _create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
+        """One statement in the normal case. What is there already is looked at again by itself."""
+        if any(thread.origin is not None for thread, _ in threads):
+            return [self._create_or_not(thread, message) for thread, message in threads]
+        rows, messages, runs = list[ThreadRecord](), list[tuple[str, Message]](), list[RunRecord]()
+        made: dict[str, Delivery] = {}
+        for thread, message in threads:
+            row, number, run_number = thread, thread.inbox, thread.run
+            if message is not None:
+                row, kept, run = delivered(thread, message, None)
+                messages.append((row.thread_id, kept))
+                runs.extend([run] if run is not None else [])
+                number, run_number = kept.number, kept.run
+            rows.append(row)
+            made[row.thread_id] = Delivery(number=number, run=run_number, thread=row)
+        new = {cells[0] for cells in self._rows("create_threads", *creation_input(rows, messages, runs))}
+        return [
+            made[thread.thread_id] if thread.thread_id in new else self._create_or_not(thread, message)
+            for thread, message in threads
+        ]
+
+    def _create_or_not(self, thread: ThreadRecord, message: Message | None) -> Delivery | ThreadExists:
+        try:
+            return self._create(thread, message)
+        except ThreadExists as present:
+            return present
+
+    def _take(self, claims: Sequence[Claim]) -> list[TakeResult]:
+        """One round trip in the normal case. What was not as it was seen is looked at again by itself: only there it
+        shows whether this very claim was made before."""
+        names = [claim.thread_id for claim in claims]
+        ordered = sorted(claims, key=lambda claim: claim.thread_id)
+        with self._connections.using() as connection, connection.pipeline():
+            asked = (("take_threads", claims_input(ordered)), ("runs_of_many", names), ("unread_of_many", names))
+            answers = [run(connection, self._sql[name], (parameter,)) for name, parameter in asked]
+            taken, runs, messages = (cursor.fetchall() for cursor in answers)
+        runs_of, mail_of = defaultdict[str, list[RunRecord]](list), defaultdict[str, list[Message]](list)
+        for thread_id, *cells in runs:
+            runs_of[thread_id].append(run_of(thread_id, tuple(cells)))
+        for thread_id, *cells in messages:
+            mail_of[thread_id].append(message_of(tuple(cells)))
+        results: dict[str, TakeResult] = {}
+        for row in map(thread_of, taken):
+            own = tuple(runs_of[row.thread_id]), tuple(mail_of[row.thread_id])
+            results[row.thread_id] = Claimed(thread=row, runs=own[0], messages=own[1])
+        for claim in claims:
+            if claim.thread_id not in results:
+                (results[claim.thread_id],) = super()._take([claim])
+        return [results[name] for name in names]
 
     def _renew(self, lease: OwnerRecord) -> None:
         self._do("renew", *owner_cells(lease))

@@ -12,6 +12,7 @@ import msgspec
 from .arguments import canonical_json
 from .errors import StoreMisuse
 from .records import (
+    Claim,
     Fork,
     GraphRecord,
     Message,
@@ -34,39 +35,68 @@ LARGEST_SEGMENT = (1 << 30) - (1 << 20)
 
 def thread_input(row: ThreadRecord) -> str:
     """The parameter of the statements that write a whole row."""
+    return _json(_thread_fields(row))
+
+
+def creation_input(
+    rows: Sequence[ThreadRecord], messages: Sequence[tuple[str, Message]], runs: Sequence[RunRecord]
+) -> tuple[str, str, bytes, str]:
+    """The parameters of `create_threads`; messages with their thread's id."""
+    blob = _Blob()
+    sent = [{**_message_fields(thread_id, message), **blob.add(message.payload)} for thread_id, message in messages]
+    allotted = [{"thread_id": run.thread_id, **_run_fields(run), "metadata": _raw(run.metadata)} for run in runs]
+    return _json(list(map(_thread_fields, rows))), _json(sent), blob.whole(), _json(allotted)
+
+
+def claims_input(claims: Sequence[Claim]) -> str:
+    """The parameter of `take_threads`."""
     return _json(
-        {
-            "thread_id": row.thread_id,
-            "epoch": row.epoch,
-            "token": row.token,
-            "seq": row.seq,
-            "head": row.head,
-            "inbox": row.inbox,
-            "status": str(row.status),
-            "reason": row.reason,
-            "run": row.run,
-            "runs": row.runs,
-            "owner": row.owner,
-            "crashes": row.crashes,
-            "waits": row.waits,
-            "updated_at": row.updated_at,
-            "graph": row.graph,
-            "version": row.version,
-            "graph_key": row.graph_key,
-            "driver": row.driver,
-            "wake_at": row.wake_at,
-            "retention": row.retention,
-            "names": dict(row.names),
-            "floor": row.floor,
-            "tidied": row.tidied,
-            "origin_thread": row.origin.thread_id if row.origin else None,
-            "origin_seq": row.origin.seq if row.origin else None,
-            "metadata": _raw(row.metadata),
-            "tags": row.tags,
-            "created_at": row.created_at,
-            "isolation": row.isolation,
-        }
+        [
+            {
+                "claimed": claim.thread_id,
+                "seen": claim.epoch,
+                "new_token": claim.token,
+                "new_owner": claim.owner,
+                "crashed": claim.crashed,
+                "at": claim.at or None,
+            }
+            for claim in claims
+        ]
     )
+
+
+def _thread_fields(row: ThreadRecord) -> dict[str, Any]:
+    return {
+        "thread_id": row.thread_id,
+        "epoch": row.epoch,
+        "token": row.token,
+        "seq": row.seq,
+        "head": row.head,
+        "inbox": row.inbox,
+        "status": str(row.status),
+        "reason": row.reason,
+        "run": row.run,
+        "runs": row.runs,
+        "owner": row.owner,
+        "crashes": row.crashes,
+        "waits": row.waits,
+        "updated_at": row.updated_at,
+        "graph": row.graph,
+        "version": row.version,
+        "graph_key": row.graph_key,
+        "driver": row.driver,
+        "wake_at": row.wake_at,
+        "retention": row.retention,
+        "names": dict(row.names),
+        "floor": row.floor,
+        "tidied": row.tidied,
+        "origin_thread": row.origin.thread_id if row.origin else None,
+        "origin_seq": row.origin.seq if row.origin else None,
+        "metadata": _raw(row.metadata),
+        "tags": row.tags,
+        "created_at": row.created_at,
+        "isolation": row.isolation,
+    }
 
 
 def thread_of(cells: Cells) -> ThreadRecord:
@@ -191,7 +221,11 @@ def run_of(thread_id: str, cells: Cells) -> RunRecord:
 
 def message_input(thread_id: str, message: Message) -> tuple[str, bytes]:
     """The parameters of `insert_message`."""
-    fields = {
+    return _json(_message_fields(thread_id, message)), message.payload
+
+
+def _message_fields(thread_id: str, message: Message) -> dict[str, Any]:
+    return {
         "thread_id": thread_id,
         "number": message.number,
         "message_id": message.message_id,
@@ -201,7 +235,6 @@ def message_input(thread_id: str, message: Message) -> tuple[str, bytes]:
         "created_at": message.created_at,
         "applied": message.applied,
     }
-    return _json(fields), message.payload
 
 
 def message_of(cells: Cells) -> Message:

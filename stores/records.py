@@ -234,6 +234,30 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What `CheckpointStore.claim` is asked for one thread."""
+
+    thread_id: str
+    epoch: int
+    """The epoch that was observed."""
+    token: str
+    owner: str
+    crashed: bool = False
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A thread that was taken over, with what its owner begins with."""
+
+    thread: ThreadRecord
+    runs: tuple[RunRecord, ...]
+    """All of its runs, oldest first."""
+    messages: tuple[Message, ...]
+    """Its unread messages, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunUpdate:
     """What a commit changes in one run's row."""
 

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from .backed import BackedStore
-from .base import CommitResult
-from .errors import StoreMisuse, ThreadExists, ThreadReferenced, UnknownThread
+from .base import CommitResult, NewThread, TakeResult
+from .errors import ClaimLost, StoreMisuse, ThreadExists, ThreadReferenced, UnknownThread
 from .records import (
     Amendment,
+    Claim,
     Commit,
     Committed,
     Delivery,
@@ -105,19 +106,29 @@ class TransactionalStore(BackedStore):
 
     def _create(self, thread: ThreadRecord, message: Message | None) -> Delivery:
         with self._transaction() as tx:
-            present = tx.thread(thread.thread_id)
-            if present is not None:
-                kept = tx.message(thread.thread_id, message.message_id) if message else None
-                if kept is None:
-                    raise ThreadExists(thread.thread_id)
-                return Delivery(number=kept.number, run=kept.run, thread=present, repeated=True)
-            thread = self._with_origin(tx, thread)
-            if message is None:
-                tx.insert_thread(thread)
-                return Delivery(number=thread.inbox, run=thread.run, thread=thread)
-            row, kept, run = delivered(thread, message, None)
-            tx.insert_thread(row)
-            return _keep(tx, row, kept, run)
+            made = self._create_in(tx, thread, message)
+        if isinstance(made, ThreadExists):
+            raise made
+        return made
+
+    def _create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
+        with self._transaction() as tx:
+            return [self._create_in(tx, thread, message) for thread, message in threads]
+
+    def _create_in(self, tx: Transaction, thread: ThreadRecord, message: Message | None) -> Delivery | ThreadExists:
+        present = tx.thread(thread.thread_id)
+        if present is not None:
+            kept = tx.message(thread.thread_id, message.message_id) if message else None
+            if kept is None:
+                return ThreadExists(thread.thread_id)
+            return Delivery(number=kept.number, run=kept.run, thread=present, repeated=True)
+        thread = self._with_origin(tx, thread)
+        if message is None:
+            tx.insert_thread(thread)
+            return Delivery(number=thread.inbox, run=thread.run, thread=thread)
+        row, kept, run = delivered(thread, message, None)
+        tx.insert_thread(row)
+        return _keep(tx, row, kept, run)
 
     def _with_origin(self, tx: Transaction, thread: ThreadRecord) -> ThreadRecord:
         """The thread with the origin that really has the commit. Raises `UnknownThread`, `StoreMisuse`."""
@@ -147,11 +158,28 @@ class TransactionalStore(BackedStore):
 
     def _claim(self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool, at: float) -> ThreadRecord:
         with self._transaction() as tx:
-            row = self._locked(tx, thread_id)
-            after = claimed(row, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at)
-            if after is not row:
-                tx.update_thread(after)
-            return after
+            return self._claim_in(
+                tx, Claim(thread_id=thread_id, epoch=epoch, token=token, owner=owner, crashed=crashed, at=at)
+            )
+
+    def _take(self, claims: Sequence[Claim]) -> list[TakeResult]:
+        rows: list[ThreadRecord | ClaimLost | UnknownThread] = []
+        with self._transaction() as tx:
+            for claim in claims:
+                try:
+                    rows.append(self._claim_in(tx, claim))
+                except (ClaimLost, UnknownThread) as refusal:
+                    rows.append(refusal)
+        return [self._with_mail(row) if isinstance(row, ThreadRecord) else row for row in rows]
+
+    def _claim_in(self, tx: Transaction, claim: Claim) -> ThreadRecord:
+        row = self._locked(tx, claim.thread_id)
+        after = claimed(
+            row, epoch=claim.epoch, token=claim.token, owner=claim.owner, crashed=claim.crashed, at=claim.at
+        )
+        if after is not row:
+            tx.update_thread(after)
+        return after
 
     def _delete(self, thread_id: str) -> None:
         with self._transaction() as tx:

@@ -18,10 +18,13 @@ from ..stores.errors import (
 )
 from ..stores.records import (
     Committed,
+    Delivery,
+    Message,
     Origin,
     OwnerRecord,
     Status,
     ThreadFilter,
+    ThreadRecord,
 )
 from .harness import Harness, StoreSuite
 from .racing import race
@@ -96,6 +99,69 @@ class ThreadCreation(StoreSuite):
         assert sum(not isinstance(answer, BaseException) for answer in answers) == 1
         assert sum(isinstance(answer, ThreadExists) for answer in answers) == 7
         assert len(store.messages("t")) == 1
+
+    def test_many_are_created_as_one_by_one(self, store: CheckpointStore) -> None:
+        def new(name: str, kind: str = "input") -> tuple[ThreadRecord, Message]:
+            row = new_thread(name, metadata={"name": name}, tags=(name,), isolation="shared")
+            return row, message(f"m-{name}", kind=kind, payload=name.encode(), created_at=2.5)
+
+        store.create(*new("b"))
+        store.create(new_thread("c"))
+        given = [new("a"), new("b"), new("c"), (new_thread("bare"), None), new("d", kind="update")]
+        a, b, c, bare, d = store.create_many(given)
+        assert isinstance(c, ThreadExists)
+        assert c.thread_id == "c"
+        assert isinstance(b, Delivery)
+        assert b.repeated
+        for made, name in ((a, "a"), (d, "d"), (bare, "bare")):
+            assert isinstance(made, Delivery)
+            assert made.thread == store.thread(name)
+            assert not made.repeated
+        assert isinstance(a, Delivery)
+        assert (a.number, a.run, a.thread.runs, a.thread.inbox) == (1, 1, 1, 1)
+        assert [(run.run, run.status, run.created_at) for run in store.runs("a")] == [(1, Status.QUEUED, 2.5)]
+        assert [(one.number, one.run, one.payload, one.message_id) for one in store.messages("a")] == [
+            (1, 1, b"a", "m-a")
+        ]
+        assert store.runs("d") == store.runs("bare") == ()
+        assert store.messages("bare") == ()
+        assert [one.payload for one in store.messages("d")] == [b"d"]
+        listed = [row.thread_id for row in store.threads().threads]
+        assert [name for name in listed if name in ("a", "bare", "d")] == ["d", "bare", "a"]
+
+        again = store.create_many(given)
+        assert [isinstance(one, Delivery) and one.repeated for one in again] == [True, True, False, False, True]
+        assert all(isinstance(one, ThreadExists) for one in again[2:4])
+        assert store.create_many([]) == []
+
+    def test_of_many_that_are_created_at_once_each_is_new_to_one(self, store: CheckpointStore) -> None:
+        names = [f"t{number}" for number in range(12)]
+        sets = [
+            [(new_thread(name), message(f"m{sender}", payload=b"%d" % sender)) for name in names[sender : sender + 8]]
+            for sender in range(4)
+        ]
+        answers = race([partial(store.create_many, each) for each in sets])
+        assert all(isinstance(answer, list) for answer in answers), answers
+        made = [
+            one.thread.thread_id
+            for answer in answers
+            if isinstance(answer, list)
+            for one in answer
+            if isinstance(one, Delivery)
+        ]
+        assert sorted(made) == sorted(names[:11])
+        assert all(len(store.messages(name)) == 1 for name in made)
+
+    def test_many_with_an_origin(self, store: CheckpointStore) -> None:
+        owned(store, "parent")
+        store.commit([commit(1, thread_id="parent", head=1)])
+        origin = Origin(thread_id="parent", seq=1)
+        made = store.create_many([(new_thread("child", origin=origin, seq=1, head=1), None), (new_thread("t"), None)])
+        assert [one.thread.origin for one in made if isinstance(one, Delivery)] == [origin, None]
+        with pytest.raises(StoreMisuse, match="twice"):
+            store.create_many([(new_thread("x"), None), (new_thread("x"), None)])
+        with pytest.raises(UnknownThread):
+            store.create_many([(new_thread("y", origin=Origin(thread_id="none", seq=1)), None)])
 
     def test_unknown_threads(self, store: CheckpointStore) -> None:
         calls: list[Callable[[], object]] = [

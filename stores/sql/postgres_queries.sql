@@ -6,14 +6,15 @@ thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, cra
     graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata, tags, created_at,
     isolation
 
--- name: thread_input
-json_to_record($1::json) AS input (
+-- name: thread_fields
     thread_id text, epoch bigint, token text, seq bigint, head bigint, inbox bigint, status text, reason text, run bigint,
     runs bigint, owner text, crashes bigint, waits text[], updated_at double precision, graph text, version text,
     graph_key text, driver text, wake_at double precision, retention json, names json, floor bigint, tidied bigint,
     origin_thread text, origin_seq bigint, metadata json, tags text[], created_at double precision,
     isolation text
-)
+
+-- name: thread_input
+json_to_record($1::json) AS input ({thread_fields})
 
 -- name: message_columns
 message_id, kind, payload, messages.number, messages.run, messages.created_at, applied, name
@@ -59,6 +60,60 @@ ORDER BY wake_at, number LIMIT $2
 
 -- name: insert_thread
 INSERT INTO {schema}.threads ({thread_columns}) SELECT {thread_columns} FROM {thread_input}
+
+-- name: create_threads
+-- Many threads, each with its first message and the run that it is allotted, if it has any. Returns those that are new.
+WITH made AS (
+    INSERT INTO {schema}.threads ({thread_columns})
+    SELECT {thread_columns} FROM json_to_recordset($1::json) AS input ({thread_fields})
+    ON CONFLICT (thread_id) DO NOTHING
+    RETURNING number, thread_id
+),
+sent AS (
+    INSERT INTO {schema}.messages (thread, number, message_id, kind, name, payload, run, created_at, applied)
+    SELECT made.number, input.number, input.message_id, input.kind, input.name,
+        substring($3::bytea FROM start FOR size), input.run, input.created_at, input.applied
+    FROM json_to_recordset($2::json) AS input (
+        thread_id text, number bigint, message_id text, kind text, name text, run bigint,
+        created_at double precision, applied bigint, start integer, size integer
+    ) JOIN made ON made.thread_id = input.thread_id
+),
+allotted AS (
+    INSERT INTO {schema}.runs (thread, run, status, "end", reason, error, metadata, created_at, ended_at)
+    SELECT made.number, input.run, input.status, input."end", input.reason, ''::bytea, input.metadata,
+        input.created_at, input.ended_at
+    FROM json_to_recordset($4::json) AS input (
+        thread_id text, run bigint, status text, "end" bigint, reason text, metadata json,
+        created_at double precision, ended_at double precision
+    ) JOIN made ON made.thread_id = input.thread_id
+)
+SELECT thread_id FROM made
+
+-- name: take_threads
+-- Claims of different threads: each takes the one whose epoch is the one that was seen. `held` locks the rows in the
+-- order of the input (that of the ids) and sees their newest state. Returns the rows that were taken.
+WITH input AS MATERIALIZED (
+    SELECT * FROM json_to_recordset($1::json) AS input (
+        claimed text, seen bigint, new_token text, new_owner text, crashed boolean, at double precision
+    )
+),
+held AS MATERIALIZED (
+    SELECT input.*, row.place, row.held
+    FROM input CROSS JOIN LATERAL (
+        SELECT number AS place, epoch AS present, token <> '' AS held
+        FROM {schema}.threads WHERE threads.thread_id = input.claimed FOR NO KEY UPDATE
+    ) AS row
+    WHERE row.present = input.seen
+)
+UPDATE {schema}.threads SET
+    epoch = held.seen + 1,
+    token = held.new_token,
+    owner = held.new_owner,
+    status = CASE WHEN threads.status IN ('queued', 'running') THEN 'running' ELSE threads.status END,
+    crashes = threads.crashes + CASE WHEN held.crashed AND held.held THEN 1 ELSE 0 END,
+    updated_at = coalesce(held.at, threads.updated_at)
+FROM held WHERE threads.number = held.place
+RETURNING {thread_columns}
 
 -- name: update_thread
 UPDATE {schema}.threads SET epoch = input.epoch, token = input.token, seq = input.seq, head = input.head,
@@ -197,6 +252,14 @@ FROM json_to_record($1::json) AS input (
 -- One row of nulls for a thread without runs, none for a thread that is not there.
 SELECT {run_columns} FROM {schema}.threads LEFT JOIN {schema}.runs ON runs.thread = threads.number
 WHERE thread_id = $1 ORDER BY runs.run
+
+-- name: runs_of_many
+SELECT thread_id, {run_columns} FROM {schema}.threads JOIN {schema}.runs ON runs.thread = threads.number
+WHERE thread_id = ANY($1::text[]) ORDER BY runs.thread, runs.run
+
+-- name: unread_of_many
+SELECT thread_id, {message_columns} FROM {schema}.messages JOIN {schema}.threads ON threads.number = messages.thread
+WHERE thread_id = ANY($1::text[]) AND messages.applied = 0 ORDER BY messages.thread, messages.number
 
 -- name: segments
 -- Segments do not overlap: the one that covers $2 is the last that begins at or before it.
