@@ -7,7 +7,7 @@ import time
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 
 from ..runtime.drive import store_backoff
 from ..stores.base import CheckpointStore
@@ -16,8 +16,11 @@ from ..stores.records import GraphRecord, OwnerRecord
 from .chores import Chores
 from .errors import GraphLoadError
 from .hosting import Outcome
+from .line import Waiting
+from .members import Phase, Start
+from .nodes import node_died
 from .pool import answer, find_actors, new_name, start_actor
-from .roster import Phase, Roster, Waiting
+from .roster import Roster
 from .sentry import reap
 from .settings import ServiceSettings
 from .thread_actor import ActorInfo
@@ -40,7 +43,7 @@ class Threads(Protocol):
     def hosted(self, name: str, thread_id: str, epoch: int) -> None:
         """An actor was found to host a thread."""
 
-    def lost(self, thread: Waiting) -> None:
+    def lost(self, name: str, thread: Waiting) -> None:
         """The actor that hosted a thread is gone."""
 
     async def give_up(self, graph_key: str, reason: str) -> None:
@@ -82,11 +85,11 @@ class Crew:
             self._chores.spawn(self._watch(name, handle))
             await self.hello(name)
 
-    def start(self, graph_key: str, *, spare: bool) -> None:
+    def start(self, wanted: Start, *, spare: bool) -> None:
         """Start an actor for a graph; a spare one when nothing recovers."""
         name = new_name(self._key)
-        self._roster.enter(name, Phase.STARTING, graph_key, time.monotonic())
-        self._chores.spawn(self._start(name, graph_key, AFTER_RECOVERY if spare else 0.0))
+        self._roster.enter(name, Phase.STARTING, wanted.graph_key, time.monotonic(), wanted.node)
+        self._chores.spawn(self._start(name, wanted, AFTER_RECOVERY if spare else 0.0))
 
     def retire(self, name: str) -> None:
         """End an actor, if it hosts nothing by then."""
@@ -99,13 +102,14 @@ class Crew:
             if member.phase is Phase.IDLE and member.name in self._handles:
                 self.retire(member.name)
 
-    async def _start(self, name: str, graph_key: str, delay: float) -> None:
+    async def _start(self, name: str, wanted: Start, delay: float) -> None:
+        graph_key = wanted.graph_key
         failures = self._start_failures.get(graph_key, 0)
         await asyncio.sleep(delay + (store_backoff(failures) if failures else 0.0))
-        handle = self._handles[name] = start_actor(name, self._settings)
+        handle = self._handles[name] = start_actor(name, self._settings, wanted.node)
         self._chores.spawn(self._watch(name, handle))
         try:
-            await answer(handle.hello.remote())
+            self._roster.place(name, (await answer(handle.hello.remote())).node_id)
             await answer(handle.prepare.remote(await self._graph(graph_key)))
         except GraphLoadError:
             pass  # `host` meets it again, and pauses the thread with the reason
@@ -186,6 +190,7 @@ class Crew:
         member = self._roster.members.get(name)
         if member is not None and member.phase is Phase.SILENT:
             member.graph_key = info.graphs[-1] if info.graphs else ""
+            self._roster.place(name, info.node_id)
             self._roster.become(name, Phase.IDLE, time.monotonic())
             for thread_id, epoch in info.hosted:
                 self._threads.hosted(name, thread_id, epoch)
@@ -213,19 +218,22 @@ class Crew:
 
     async def _watch(self, name: str, handle: Any) -> None:
         """The never-ending call: that it fails is the crash signal, some ten milliseconds after the crash."""
+        crashed, guilty = False, False
         try:
             await answer(handle.watch.remote())
-            crashed = False
-        except RayActorError:
+        except ActorUnavailableError:
+            # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = True
+            ray.kill(handle, no_restart=True)
+        except RayActorError as error:
+            crashed, guilty = True, name not in self._frozen and not node_died(error)
         member = self._roster.leave(name)
         self._handles.pop(name, None)
         threads = member.threads if member is not None else {}
-        guilty = crashed and name not in self._frozen
         graph_key = member.graph_key if member is not None else ""
         # Known without asking the store: the epoch at which each was hosted. If it no longer stands, the claim says so.
         for thread_id, epoch in threads.items():
-            self._threads.lost(Waiting(thread_id, epoch, graph_key, guilty))
+            self._threads.lost(name, Waiting(thread_id, epoch, graph_key, guilty))
         self._threads.act()
         if crashed:
             self._frozen.discard(name)

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 import ray.util
 from ray import ObjectRef
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .names import NAMESPACE, owner_prefix
 from .settings import ServiceSettings
@@ -25,9 +26,13 @@ def new_name(key: str) -> str:
     return f"{owner_prefix(key)}{uuid.uuid4().hex[:12]}"
 
 
-def start_actor(name: str, settings: ServiceSettings) -> Any:
-    """Start a detached thread actor; its handle. It claims nothing until it is told to."""
-    return ThreadActorClass.options(name=name, namespace=NAMESPACE, **ACTOR_OPTIONS).remote(name, settings)
+def start_actor(name: str, settings: ServiceSettings, node: str = "") -> Any:
+    """Start a detached thread actor, on this node if that is possible; its handle. It claims nothing until it is told
+    to."""
+    options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, **ACTOR_OPTIONS}
+    if node:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+    return ThreadActorClass.options(**options).remote(name, settings)
 
 
 def find_actors(key: str) -> dict[str, Any]:

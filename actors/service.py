@@ -19,15 +19,20 @@ from ..runtime.drive import store_backoff
 from ..stores.errors import ClaimLost, StoreError, UnknownThread
 from ..stores.processes import ProcessId
 from ..stores.records import SERVICE, Status, ThreadFilter, ThreadRecord
+from .backoff import restart_delay
 from .chores import Chores
 from .crew import Crew
 from .errors import GraphLoadError, NotHosted, ServiceError
 from .housekeeping import Housekeeper
+from .line import Line, Waiting
+from .members import Dispatch, Phase, Retire
 from .names import service_key, supervisor_name
+from .nodes import living_nodes
 from .parking import park
-from .roster import Dispatch, Phase, Retire, Roster, Waiting
+from .roster import Roster
 from .sentry import Sentry, this_host
 from .settings import ServiceSettings
+from .sharing import plan
 from .store_actor import open_service_store
 from .timers import Timers
 from .triage import Verdict, triage
@@ -50,10 +55,12 @@ class Service:
         self._roster = Roster(
             max_actors=settings.max_actors, spares=settings.spares, idle=settings.idle.total_seconds()
         )
-        self._waiting: dict[str, Waiting] = {}
+        self._line = Line()
         self._asking: dict[str, str] = {}
         """Who was just asked to take a thread, by its id; such a thread is neither waiting nor hosted."""
         self._poked: dict[str, int] = {}
+        self._crashes: dict[str, int] = {}
+        """Crashes without progress of threads that have an owner again, as the store said when it was last read."""
         self.chores = Chores(settings.store.where)
         self._crew = Crew(settings, self.key, self.store, self._roster, self.chores, self)
         self._housekeeper = Housekeeper(self.store, self.clock, settings.housekeeping, self._recovering)
@@ -64,6 +71,7 @@ class Service:
 
     async def run(self) -> None:
         """Find what is there, then watch for ever."""
+        await self._look_at_nodes()
         await self._crew.find()
         self.chores.spawn(self._sentry.run())
         self.chores.spawn(self._timers.run())
@@ -77,7 +85,7 @@ class Service:
 
     def _recovering(self) -> bool:
         """Whether a thread is just being given to an actor, after a crash above all."""
-        return bool(self._asking) or any(waiting.crashed for waiting in self._waiting.values())
+        return bool(self._asking) or bool(self._line.crashed)
 
     # -- threads -------------------------------------------------------------------------------------------------
 
@@ -86,6 +94,7 @@ class Service:
         host = self._roster.host_of(thread_id)
         if host is not None:
             self._crew.poke(host.name, thread_id)
+        self._line.hasten(thread_id)
         try:
             await self._consider(await asyncio.to_thread(self.store.thread, thread_id))
         except (StoreError, UnknownThread):
@@ -94,7 +103,11 @@ class Service:
             self._preloaded.pop(thread_id, None)
         self.act()
 
+    async def _look_at_nodes(self) -> None:
+        self._roster.nodes = {node.node_id: True for node in await asyncio.to_thread(living_nodes)}
+
     async def _sweep(self) -> None:
+        await self._look_at_nodes()
         rows: list[ThreadRecord] = []
         cursor = None
         while True:
@@ -123,8 +136,9 @@ class Service:
     async def _consider(self, row: ThreadRecord) -> None:
         """Look at one thread and see to it that somebody runs it."""
         thread_id = row.thread_id
-        if thread_id in self._waiting or thread_id in self._asking:
+        if thread_id in self._line or thread_id in self._asking:
             return
+        self._note_crashes(row)
         self._timers.note(row)
         verdict = triage(row, self._roster, self.key)
         if verdict is Verdict.POKE and row.inbox > self._poked.get(thread_id, 0):
@@ -160,9 +174,26 @@ class Service:
         if fresh.epoch == row.epoch and fresh.token == row.token and fresh.status.runnable:
             self._wait(fresh, crashed=False)
 
+    def _note_crashes(self, row: ThreadRecord) -> None:
+        if row.crashes and row.status.runnable:
+            self._crashes[row.thread_id] = row.crashes
+        else:
+            self._crashes.pop(row.thread_id, None)
+
     def _wait(self, row: ThreadRecord, *, crashed: bool) -> None:
         near = self._preloaded.pop(row.thread_id, "")
-        self._waiting.setdefault(row.thread_id, Waiting(row.thread_id, row.epoch, row.graph_key, crashed, near))
+        crashes = row.crashes + (1 if crashed and row.token else 0)
+        delay = restart_delay(crashes, self.settings.crash_budget) if crashed else 0.0
+        not_before = time.monotonic() + delay if delay else 0.0
+        self._line.add(
+            Waiting(row.thread_id, row.epoch, row.graph_key, crashed, near, not_before=not_before, crashes=crashes)
+        )
+        if delay:
+            self.chores.spawn(self._act_later(delay))
+
+    async def _act_later(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        self.act()
 
     def preload(self, row: ThreadRecord) -> None:
         """See `timers.Wakers`."""
@@ -176,18 +207,17 @@ class Service:
 
     def act(self) -> None:
         """Carry out what the roster plans."""
-        for decision in self._roster.plan(self._waiting.values(), time.monotonic(), self._timers.graphs()):
+        for decision in plan(self._roster, self._line, time.monotonic(), self._timers.graphs()):
             if isinstance(decision, Dispatch):
                 self._dispatch(decision)
             elif isinstance(decision, Retire):
                 self._crew.retire(decision.actor)
             else:
-                spare = all(thread.graph_key != decision.graph_key for thread in self._waiting.values())
-                self._crew.start(decision.graph_key, spare=spare)
+                self._crew.start(decision, spare=not self._line.wants(decision.graph_key))
 
     def _dispatch(self, decision: Dispatch) -> None:
         thread = decision.thread
-        del self._waiting[thread.thread_id]
+        self._line.remove(thread.thread_id)
         self._asking[thread.thread_id] = decision.actor
         self._roster.become(decision.actor, Phase.BUSY, time.monotonic())
         self.chores.spawn(self._host(decision.actor, thread))
@@ -250,14 +280,18 @@ class Service:
         finally:
             self._asking.pop(thread_id, None)
 
-    def lost(self, thread: Waiting) -> None:
+    def lost(self, name: str, thread: Waiting) -> None:
         """See `crew.Threads`."""
-        self._waiting.setdefault(thread.thread_id, thread)
+        if thread.crashed and self._crashes.get(thread.thread_id):
+            # Not its first: whether it has made progress since, and so may go on at once, the store knows.
+            self.chores.spawn(self._recover(thread.thread_id, name))
+        else:
+            self._line.add(thread)
 
     async def give_up(self, graph_key: str, reason: str) -> None:
         """See `crew.Threads`."""
-        for thread in [thread for thread in self._waiting.values() if thread.graph_key == graph_key]:
-            del self._waiting[thread.thread_id]
+        for thread in self._line.of_graph(graph_key):
+            self._line.remove(thread.thread_id)
             await self._park(thread.thread_id, reason)
 
     async def _recover(self, thread_id: str, name: str) -> None:
@@ -272,9 +306,17 @@ class Service:
     # -- for clients ---------------------------------------------------------------------------------------------
 
     async def stalled(self, thread_id: str) -> str:
-        """Why a running thread makes no progress; empty if nothing is known."""
+        """Why a runnable thread makes no progress; empty if nothing is known."""
         host = self._roster.host_of(thread_id)
-        return await self._crew.stalled(host.name) if host is not None else ""
+        if host is not None:
+            return await self._crew.stalled(host.name)
+        thread = self._line.get(thread_id)
+        if thread is None:
+            return ""
+        pause = thread.not_before - time.monotonic()
+        if pause > 0:
+            return f"its process died {thread.crashes} times without progress; it is started again in {pause:.1f} s"
+        return f"it waits for an actor (in the line: {len(self._line)}, actors at most: {self._roster.max_actors})"
 
     def actors(self) -> list[dict[str, Any]]:
         """The pool as it is now."""

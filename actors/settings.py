@@ -22,7 +22,7 @@ class ServiceSettings:
     spares: int = 1
     """Warm actors kept ready for each graph in use, so that a crash costs milliseconds."""
     max_actors: int = 16
-    """Thread actors in all, spares included. Runnable threads beyond it queue in order."""
+    """Thread actors on each node, spares included. Runnable threads beyond it queue, fairly."""
     idle: timedelta = timedelta(seconds=30)
     """An actor that has had nothing to do for this long is ended; without a supervisor it ends itself."""
     crash_budget: int = 3

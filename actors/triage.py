@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from ..stores.records import SERVICE, ThreadRecord
+from .members import Phase
 from .names import owner_prefix, supervisor_name
-from .roster import Phase, Roster
+from .roster import Roster
 
 
 class Verdict(Enum):

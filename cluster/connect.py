@@ -62,7 +62,7 @@ def connect(
 
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
     options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
-    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) in all, `crash_budget` (3) crashes without
+    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, `crash_budget` (3) crashes without
     progress, `cancel_grace` (5 s) before a cancelled node loses its process, `housekeeping` (30 s) between two looks
     for what retention is to drop.
 

@@ -77,7 +77,7 @@ class ThreadHandle:
     def reason(self) -> str:
         """Why it is paused, failed or cancelled or, while it runs, why it makes no progress (such as a full disk)."""
         record = self.info
-        return record.reason or (self._stalled(self.thread_id) if record.status is Status.RUNNING else "")
+        return record.reason or (self._stalled(self.thread_id) if record.status.runnable else "")
 
     @property
     def interrupts(self) -> tuple[str, ...]:

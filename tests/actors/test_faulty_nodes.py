@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from perdure import Cancelled, Client, NodeFailed, Paused, Status, ThreadHandle
+from tests.actors.conftest import Serve
 from tests.actors.graphs_menu import gate, graph, lines
+from tests.actors.services import eventually
 
 
 def start(client: Client, do: str, folder: str) -> ThreadHandle:
@@ -108,3 +110,18 @@ def test_what_ends_the_process_before_the_input_is_taken_is_paused_too(client: C
     fix(folder)
     thread.retry()
     assert thread.result(timeout=30)["items"] == ["last"]
+
+
+def test_a_thread_that_keeps_crashing_waits_longer_and_longer_says_so_and_is_cancelled_at_once(
+    serve: Serve, folder: str
+) -> None:
+    client = serve(crash_budget=50)
+    thread = start(client, "exit", folder)
+    said = "times without progress; it is started again in"
+    eventually(lambda: said in thread.reason, seconds=60, what="the reason of a pause")
+    assert thread.info.crashes >= 1
+    deaths = len(lines(folder, "fault"))
+    thread.cancel("it is hopeless")
+    with pytest.raises(Cancelled, match="hopeless"):
+        thread.result(timeout=20)
+    assert len(lines(folder, "fault")) - deaths <= 1

@@ -36,7 +36,7 @@ def test_twelve_threads_share_three_actors_in_the_order_in_which_they_came(serve
     assert all(thread.result(timeout=5)["n"] == 15 for thread in threads)
     assert lines(folder).count("count 15") == 12
     # In order, but for those that ran side by side.
-    assert all(abs(began.index(name) - place) <= 3 for place, name in enumerate(sorted(began)))
+    assert all(abs(began.index(name) - place) <= 3 for place, name in enumerate(sorted(began))), began
 
 
 def test_idle_actors_are_ended_and_a_thread_that_comes_later_gets_a_new_one(

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from perdure.actors.members import Phase
 from perdure.actors.names import owner_prefix, supervisor_name
-from perdure.actors.roster import Phase, Roster
+from perdure.actors.roster import Roster
 from perdure.actors.triage import Verdict, triage
 from perdure.stores.records import IN_PROCESS, Status, ThreadRecord
 

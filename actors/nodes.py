@@ -1,0 +1,39 @@
+"""The nodes of the Ray cluster: which there are, and whether one was lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+from ray.exceptions import RayActorError
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A living node."""
+
+    node_id: str
+    """Ray's id, in hex."""
+    address: str
+    host: str
+    """The machine's name."""
+    name: str
+    """As it was given when the node was started; by default the address."""
+
+    def is_called(self, given: str) -> bool:
+        """Whether somebody means this node: by its id's first digits (at least 6), name, machine or address."""
+        return given in (self.address, self.host, self.name) or (len(given) >= 6 and self.node_id.startswith(given))
+
+
+def living_nodes() -> list[Node]:
+    """The nodes that are alive. Asks the cluster's head."""
+    return [
+        Node(node["NodeID"], node["NodeManagerAddress"], node["NodeManagerHostname"], node["NodeName"])
+        for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own gap
+        if node["Alive"]
+    ]
+
+
+def node_died(error: RayActorError) -> bool:
+    """Whether an actor is gone because its node is: then what it hosted is not to blame. Ray says so only in words."""
+    return "node has died" in str(error)
