@@ -14,12 +14,12 @@ from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError, StoreMisuse
 from ..stores.records import GraphRecord, OwnerRecord
 from .chores import Chores
-from .errors import GraphLoadError
+from .errors import GraphLoadError, Superseded
 from .hosting import Outcome
 from .line import Waiting
 from .members import Phase, Start
 from .nodes import node_died
-from .pool import answer, find_actors, new_name, start_actor
+from .pool import answer, find_actor, find_actors, new_name, start_actor
 from .roster import Roster
 from .sentry import reap
 from .settings import ServiceSettings
@@ -80,10 +80,23 @@ class Crew:
     async def find(self) -> None:
         """Take over the actors that a former supervisor started."""
         for name, handle in (await asyncio.to_thread(find_actors, self._key)).items():
-            self._handles[name] = handle
-            self._roster.enter(name, Phase.SILENT, "", time.monotonic())
-            self._chores.spawn(self._watch(name, handle))
-            await self.hello(name)
+            await self._adopt(name, handle)
+
+    async def meet(self, name: str) -> bool:
+        """Whether an actor of an unknown name lives after all; it is one of ours from now on. Another supervisor has
+        started it: two are there at once where a node is cut off from Ray, but not from the store."""
+        handle = await asyncio.to_thread(find_actor, name)
+        if handle is None:
+            return False
+        if name not in self._handles:
+            await self._adopt(name, handle)
+        return True
+
+    async def _adopt(self, name: str, handle: Any) -> None:
+        self._handles[name] = handle
+        self._roster.enter(name, Phase.SILENT, "", time.monotonic())
+        self._chores.spawn(self._watch(name, handle))
+        await self.hello(name)
 
     def start(self, wanted: Start, *, spare: bool) -> None:
         """Start an actor for a graph; a spare one when nothing recovers."""
@@ -220,7 +233,8 @@ class Crew:
         """The never-ending call: that it fails is the crash signal, some ten milliseconds after the crash."""
         crashed, guilty = False, False
         try:
-            await answer(handle.watch.remote())
+            if not await answer(handle.watch.remote()):
+                raise Superseded(f"another supervisor watches {name}")
         except ActorUnavailableError:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = True

@@ -23,3 +23,7 @@ class NotHosted(PerdureError):
 
 class ServiceError(PerdureError):
     """The service did not answer."""
+
+
+class Superseded(PerdureError):
+    """Another supervisor of the same service is at work: this one's picture of its actors no longer holds."""

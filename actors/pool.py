@@ -35,14 +35,21 @@ def start_actor(name: str, settings: ServiceSettings, node: str = "") -> Any:
     return ThreadActorClass.options(**options).remote(name, settings)
 
 
+def find_actor(name: str) -> Any:
+    """The living actor of that name, or None."""
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
 def find_actors(key: str) -> dict[str, Any]:
     """The service's living actors by name."""
     found = {}
     prefix = owner_prefix(key)
     for entry in ray.util.list_named_actors(all_namespaces=True):
         if entry["namespace"] == NAMESPACE and entry["name"].startswith(prefix):
-            try:
-                found[entry["name"]] = ray.get_actor(entry["name"], namespace=NAMESPACE)
-            except ValueError:
-                continue  # it died between the two calls
+            handle = find_actor(entry["name"])
+            if handle is not None:  # else it died between the two calls
+                found[entry["name"]] = handle
     return found

@@ -144,8 +144,11 @@ class Service:
         if verdict is Verdict.POKE and row.inbox > self._poked.get(thread_id, 0):
             self._poked[thread_id] = row.inbox
             self._crew.poke(row.owner, thread_id)
-        elif verdict in (Verdict.TAKE, Verdict.TAKE_AFTER_CRASH):
-            self._wait(row, crashed=verdict is Verdict.TAKE_AFTER_CRASH)
+        elif verdict is Verdict.TAKE:
+            self._wait(row, crashed=False)
+        elif verdict is Verdict.TAKE_AFTER_CRASH:
+            if not await self._crew.meet(row.owner):
+                self._wait(row, crashed=True)
         elif verdict is Verdict.ASK_LEASE:
             await self._ask_lease(row)
         elif verdict is Verdict.ASK_OWNER:

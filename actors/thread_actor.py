@@ -91,14 +91,16 @@ class ThreadActor:
         node = ray.get_runtime_context().get_node_id()
         return ActorInfo(self._name, self._own.pid, self._own.started, node, tuple(self._loaded), self._threads())
 
-    def watch(self) -> None:
-        """Never ends while the process lives: that this call fails is how a crash is noticed. A newer supervisor's call
-        ends an older one's, which would otherwise keep its place among the calls that can be under way."""
+    def watch(self) -> bool:
+        """Never ends while the process lives: that this call fails is how a crash is noticed. True if the actor ends
+        orderly. A newer supervisor's call ends an older one's, with False: it would otherwise keep its place among the
+        calls that can be under way."""
         with self._lock:
             self._supervisors += 1
             mine = self._supervisors
         while not self._retired.wait(LOOK) and self._supervisors == mine:
             continue
+        return self._retired.is_set()
 
     def prepare(self, graph: GraphRecord) -> None:
         """Load a graph ahead of need. Raises `GraphLoadError`."""

@@ -15,13 +15,10 @@ import psycopg
 
 from perdure import HeadOptions, PostgresOptions, Status
 from perdure.stores.processes import ProcessId
-from tests.actors.conftest import member
 from tests.actors.graphs_menu import graph, lines
 from tests.actors.services import eventually, owner_pid, service
 from tests.recovery.checks import check_history
 from tests.servers.postgres import PostgresServer
-
-__all__ = ["member"]
 
 LEASE = timedelta(seconds=2)
 THREADS = 6

@@ -13,8 +13,9 @@ import pytest
 from perdure import Client, connect
 from perdure.stores.processes import ProcessId
 from tests.actors.services import end, eventually, owner_pid
+from tests.faults.counting import start_counting
 from tests.nodes.machines import HEAD, NODES, Machines
-from tests.nodes.placing import every, spread, start_counting
+from tests.nodes.placing import every, spread
 from tests.servers.postgres import PostgresDatabases
 
 
