@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from perdure.runtime.compiled import CompiledGraph
@@ -9,7 +10,7 @@ from perdure.stores.base import CheckpointStore
 from tests.faults.acks import AckLog, Acknowledged, AcknowledgingStore
 from tests.faults.graphs_load import Talk, talk_expected, talk_graph, talk_input
 from tests.faults.judge import judge_thread
-from tests.faults.senders import IN_DOUBT, advance, insist, say, start_thread
+from tests.faults.senders import IN_DOUBT, PATIENCE, advance, insist, say, start_thread
 
 SHORT = talk_input(rounds=2, steps=2, pause=0.0)
 
@@ -44,9 +45,12 @@ def live(
 
 def _advanced(store: CheckpointStore, graph: CompiledGraph, thread_id: str) -> None:
     """Bring the thread further once."""
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             advance(store, graph, thread_id)
         except IN_DOUBT:
+            if time.monotonic() > deadline:
+                raise
             continue
         return

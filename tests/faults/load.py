@@ -16,12 +16,9 @@ from tests.faults.acks import AckLog, Acknowledged, AcknowledgingStore
 from tests.faults.graphs_load import SPRINT, sprint_graph, talk, talk_expected, talk_input
 from tests.faults.judge import judge_thread
 from tests.faults.owners import Slot, no_partition, serve
-from tests.faults.senders import Talker
+from tests.faults.senders import PATIENCE, Talker
 
 SPAWN = multiprocessing.get_context("spawn")
-
-PATIENCE = 120.0
-"""Seconds without progress after which something is stranded."""
 
 SLOTS = (
     (Slot("talk", "sync", "a sync"), Slot("talk", "async", "a async"), Slot("sprint", "async", "a sprint")),
@@ -67,7 +64,7 @@ def load(
     talkers: int = 2,
     partition_of: Callable[[str], int] = no_partition,
 ) -> Iterator[Load]:
-    """Run it for the block; then every thread is brought to its end and judged."""
+    """Run it for the block; then every thread is brought to its end and judged. If the block fails all ends at once."""
     log_path, stop = folder / "acks", folder / "stop"
     with ExitStack() as stack:
         log = stack.enter_context(AckLog(log_path))
@@ -79,14 +76,17 @@ def load(
             process.start()
         for client in clients:
             client.start()
-        found = Load(store, log_path, processes)
-        found.until_more(20)
         try:
+            found = Load(store, log_path, processes)
+            found.until_more(20)
             yield found
-        finally:
-            stop.touch()
+        except BaseException:
             for client in clients:
-                client.end()
+                client.give_up()
+            raise
+        stop.touch()
+        for client in clients:
+            client.end()
         for process in processes:
             process.join(PATIENCE)
             assert process.exitcode == 0, (process.exitcode, Acknowledged.of(log_path).others["broken"])

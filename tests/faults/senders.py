@@ -29,6 +29,9 @@ from tests.faults.graphs_load import answer_to
 
 T = TypeVar("T")
 
+PATIENCE = 120.0
+"""Seconds without progress after which something is stranded."""
+
 LIVE = frozenset(Status) - ENDED
 
 IN_DOUBT = (StoreUnavailable, ThreadBusy, NotInterrupted, UnknownInterrupt)
@@ -37,12 +40,14 @@ did its work, perhaps only now."""
 
 
 def insist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> T:
-    """The answer to `call`, which is made until there is one. Raises what it raised last once `stop` says so."""
+    """The answer to `call`, which is made until there is one. Raises what it raised last once `stop` says so, or when
+    nobody brings the store back."""
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return call()
         except StoreUnavailable:
-            if stop():
+            if stop() or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
@@ -85,11 +90,18 @@ def answer(store: CheckpointStore, graph: CompiledGraph, thread_id: str, wait: s
     return insist(lambda: store.deliver(thread_id, message, Expect(statuses=LIVE, wait=wait)))
 
 
-def say(store: CheckpointStore, graph: CompiledGraph, thread_id: str, text: str) -> bool:
-    """Add `text` to what a talk has heard. Whether the thread took it: not if it had ended."""
+def say(
+    store: CheckpointStore,
+    graph: CompiledGraph,
+    thread_id: str,
+    text: str,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Add `text` to what a talk has heard. Whether the thread took it: not if it had ended. `stop` is that of
+    `insist`."""
     message = Message(message_id=text, kind=UPDATE, payload=pack(graph.codec, {"heard": [text]}, None, 0))
     try:
-        insist(lambda: store.deliver(thread_id, message, Expect(statuses=LIVE)))
+        insist(lambda: store.deliver(thread_id, message, Expect(statuses=LIVE)), stop)
     except Refused:
         return False
     return True
@@ -108,6 +120,7 @@ class Talker(threading.Thread):
         self._graph = graph
         self._random = Random(number)
         self._ended = threading.Event()
+        self._given_up = threading.Event()
 
     def end(self) -> None:
         """Return when what it was saying was heard or refused."""
@@ -115,6 +128,12 @@ class Talker(threading.Thread):
         self.join()
         if self.error is not None:
             raise self.error
+
+    def give_up(self) -> None:
+        """End without insisting on an answer: the test has failed, and its server may be away for good."""
+        self._ended.set()
+        self._given_up.set()
+        self.join()
 
     def run(self) -> None:
         where = ThreadFilter(graph=self._graph.name, statuses=LIVE)
@@ -126,7 +145,8 @@ class Talker(threading.Thread):
                     continue
                 if alive:
                     chosen = self._random.choice(alive)
-                    taken = say(self._store, self._graph, chosen.thread_id, f"{self.name}: {self.said + self.refused}")
+                    text = f"{self.name}: {self.said + self.refused}"
+                    taken = say(self._store, self._graph, chosen.thread_id, text, self._given_up.is_set)
                     self.said += taken
                     self.refused += not taken
         except BaseException as error:
