@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-full bench lint clean
+.PHONY: help venv demo chaos test test-full bench lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -27,6 +27,9 @@ venv: .venv/.installed  ## make .venv and install perdure into it, editable, wit
 	test -x $(BIN)/python || '$(PYTHON)' -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test]'
 	@touch $@
+
+chaos: venv  ## kill, stop and starve a real service; options: make chaos ARGS="--seconds 600 --seed 7 --store redis"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 demo: venv  ## audit the standard library with a graph, kill its workers, watch it finish
 	$(BIN)/python -m perdure.examples.audit demo

@@ -73,7 +73,12 @@ class Notes:
 
     def entries(self) -> list[Entry]:
         """The log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+        return entries_of(self.log)
+
+
+def entries_of(log: Path) -> list[Entry]:
+    """The lines of a log, in order; none where there is no log."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def note(log: str | Path, **entry: Any) -> None:
