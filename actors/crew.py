@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError, RuntimeEnvSetupError
 
 from ..runtime.drive import store_backoff
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError, StoreMisuse
 from ..stores.records import GraphRecord, OwnerRecord
+from .answers import answer
 from .chores import Chores
 from .errors import GraphLoadError, Superseded
 from .hosting import Outcome
 from .line import Waiting
 from .members import Phase, Start
 from .nodes import node_died
-from .pool import answer, find_actor, find_actors, new_name, start_actor
+from .pool import find_actor, find_actors, new_name, start_actor
+from .reaper import reap, reap_elsewhere, this_host
 from .roster import Roster
-from .sentry import reap
 from .settings import ServiceSettings
+from .shipping import environment_of
 from .thread_actor import ActorInfo
 
+LOGGER = logging.getLogger("perdure.supervisor")
 HELLO_TIMEOUT = 5.0
 """Seconds that a found actor may take to answer before it counts as silent."""
 AFTER_RECOVERY = 0.25
@@ -102,6 +106,7 @@ class Crew:
         """Start an actor for a graph; a spare one when nothing recovers."""
         name = new_name(self._key)
         self._roster.enter(name, Phase.STARTING, wanted.graph_key, time.monotonic(), wanted.node)
+        self._roster.members[name].draining = False
         self._chores.spawn(self._start(name, wanted, AFTER_RECOVERY if spare else 0.0))
 
     def retire(self, name: str) -> None:
@@ -119,7 +124,13 @@ class Crew:
         graph_key = wanted.graph_key
         failures = self._start_failures.get(graph_key, 0)
         await asyncio.sleep(delay + (store_backoff(failures) if failures else 0.0))
-        handle = self._handles[name] = start_actor(name, self._settings, wanted.node)
+        try:
+            environment = environment_of(await self._graph(graph_key), self._settings.signing_key)
+        except StoreError:
+            self._roster.leave(name)
+            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
+            return
+        handle = self._handles[name] = start_actor(name, self._settings, wanted.node, environment)
         self._chores.spawn(self._watch(name, handle))
         try:
             self._roster.place(name, (await answer(handle.hello.remote())).node_id)
@@ -134,6 +145,9 @@ class Crew:
             # The store is away, full or slow: nobody's fault, and the next start waits longer.
             self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
             handle.retire.remote()
+            return
+        except RuntimeEnvSetupError as error:
+            await self._give_up(graph_key, f"its runtime environment cannot be set up: {error}")
             return
         except RayActorError as error:
             # One that could not even be made had no store to work with; only one that died loading code counts.
@@ -223,6 +237,13 @@ class Crew:
                 if name in self._handles:
                     self._handles[name].hello.remote()
 
+    def pass_on_drain(self) -> None:
+        """Tell the actors on nodes that are being drained to give up their threads; or that they may go on."""
+        for member in self._roster.news():
+            if member.name in self._handles:
+                member.draining = not self._roster.works(member)
+                self._handles[member.name].drain.remote(member.draining)
+
     async def _ask_again(self, name: str) -> None:
         await self.hello(name)
         self._threads.act()
@@ -239,6 +260,8 @@ class Crew:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = True
             ray.kill(handle, no_restart=True)
+        except RuntimeEnvSetupError:
+            pass  # it never was; who has started it sees to that
         except RayActorError as error:
             crashed, guilty = True, name not in self._frozen and not node_died(error)
         member = self._roster.leave(name)
@@ -258,14 +281,22 @@ class Crew:
     async def expired(self, lease: OwnerRecord) -> None:
         """An owner is frozen or cut off. Its process is killed first, since it may hold the store's lock; the crash
         signal that follows finds new owners for its threads, and the store's fence keeps the old one out anyway."""
-        member = lease.owner in self._roster.members
-        if member:
+        member = self._roster.members.get(lease.owner)
+        if member is not None:
             self._frozen.add(lease.owner)
         reaped = reap(lease)
-        if not member:
+        if lease.host != this_host():
+            self._chores.spawn(self._reap_elsewhere(lease, member.node if member is not None else ""))
+        if member is None:
             await self.forget(lease.owner)
         elif not reaped and lease.owner in self._handles:
+            # Reports its death at once; of a process that is stopped it does not make an end.
             ray.kill(self._handles[lease.owner], no_restart=True)
+
+    async def _reap_elsewhere(self, lease: OwnerRecord, node: str) -> None:
+        nodes = [node] if node in self._roster.nodes else list(self._roster.nodes)
+        if await reap_elsewhere(lease, nodes):
+            LOGGER.info("%s (pid %d of %s), whose lease had expired, was killed", lease.owner, lease.pid, lease.host)
 
     async def forget(self, name: str) -> None:
         """Remove an owner's lease."""

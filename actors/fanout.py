@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,9 @@ class WorkerState:
     """What a Ray worker process keeps between tasks: graphs and, for async nodes, one event loop."""
 
     def __init__(self, signing_key: bytes) -> None:
-        self.graphs = GraphCache(signing_key)
+        self.packages: dict[str, ObjectRef[bytes]] = {}
+        """Where the packages of the graphs that tasks ask for are, by key."""
+        self.graphs = GraphCache(signing_key, lambda key: ray.get(self.packages[key]))
         self._loop: BackgroundLoop | None = None
 
     def portal(self) -> Portal:
@@ -43,6 +45,8 @@ class Shared:
     signing_key: bytes = field(repr=False)
     values: dict[str, Any]
     config: dict[str, Any]
+    packages: dict[str, ObjectRef[bytes]] = field(default_factory=dict)
+    """The code that the graph needs, by key."""
 
 
 _WORKER: dict[bytes, WorkerState] = {}  # one per process and key: a worker process serves many tasks
@@ -52,7 +56,11 @@ _WORKER: dict[bytes, WorkerState] = {}  # one per process and key: a worker proc
 def run_group(shared: Shared, tasks: list[Task]) -> list[Outcome]:
     """Run tasks one after the other in a worker process."""
     state = _WORKER.setdefault(shared.signing_key, WorkerState(shared.signing_key))
-    graph = state.graphs.get(shared.graph)
+    state.packages.update(shared.packages)
+    try:
+        graph = state.graphs.get(shared.graph)
+    finally:
+        state.packages.clear()  # what it refers to is to go with the step
     step = Step(graph.topology, shared.values, shared.config)
     return [portable(execute(step, task, state.portal)) for task in tasks]
 
@@ -93,6 +101,7 @@ class RayExecutor(InlineExecutor):
         times: NodeTimes,
         slots: int,
         crash_budget: int,
+        packages: Mapping[str, ObjectRef[bytes]],
     ) -> None:
         super().__init__(portal)
         self._graph = graph
@@ -100,6 +109,7 @@ class RayExecutor(InlineExecutor):
         self._times = times
         self._slots = max(2, 2 * slots)
         self._crash_budget = crash_budget
+        self._packages = packages
         self._lock = threading.RLock()
         self._waiting: deque[Task] = deque()
         self._groups: dict[int, _Group] = {}
@@ -114,7 +124,9 @@ class RayExecutor(InlineExecutor):
         nodes = step.topology.nodes
         with self._lock:
             if step is not self._step:
-                shared = Shared(self._graph, self._signing_key, dict(step.values), dict(step.config))
+                shared = Shared(
+                    self._graph, self._signing_key, dict(step.values), dict(step.config), dict(self._packages)
+                )
                 self._step, self._shared = step, ray.put(shared)
             self._ended = ended
             self._waiting.extend(task for task in tasks if nodes[task.node].run != "inline")

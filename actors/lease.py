@@ -6,6 +6,7 @@ clock, for how long it has looked at a counter that did not move.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -89,6 +90,21 @@ class LeaseKeeper:
     def _renew(self) -> None:
         self._record = replace(self._record, counter=self._record.counter + 1, threads=self._threads())
         self._store.renew(self._record)
+
+
+class LeaseReading:
+    """The leases as they are when the first is asked for: one reading for a look at many threads, whose rows were read
+    before it."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._store = store
+        self._leases: dict[str, OwnerRecord] | None = None
+
+    async def of(self, owner: str) -> OwnerRecord | None:
+        """An owner's lease, if it has one. Raises `StoreError`."""
+        if self._leases is None:
+            self._leases = {lease.owner: lease for lease in await asyncio.to_thread(self._store.owners)}
+        return self._leases.get(owner)
 
 
 class LeaseWatch:

@@ -38,6 +38,8 @@ class Member:
     """When it entered its phase (monotonic seconds)."""
     born: float = 0.0
     """When it was started, or found (monotonic seconds)."""
+    draining: bool | None = None
+    """Whether it was told to give up its threads; None if nobody knows what a former supervisor has told it."""
     node: str = ANYWHERE
     """Ray's id of the node that it is on, or is to be started on."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 import ray.util
-from ray import ObjectRef
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .names import NAMESPACE, owner_prefix
@@ -16,20 +15,19 @@ from .settings import ServiceSettings
 from .thread_actor import ACTOR_OPTIONS, ThreadActorClass
 
 
-async def answer(ref: ObjectRef[Any]) -> Any:
-    """A remote call's result, awaited on any event loop. Raises what the call raised."""
-    return await asyncio.wrap_future(ref.future())
-
-
 def new_name(key: str) -> str:
     """A name that no actor of the service ever had."""
     return f"{owner_prefix(key)}{uuid.uuid4().hex[:12]}"
 
 
-def start_actor(name: str, settings: ServiceSettings, node: str = "") -> Any:
-    """Start a detached thread actor, on this node if that is possible; its handle. It claims nothing until it is told
-    to."""
+def start_actor(
+    name: str, settings: ServiceSettings, node: str = "", environment: Mapping[str, Any] | None = None
+) -> Any:
+    """Start a detached thread actor, on this node if that is possible and in this runtime environment; its handle. It
+    claims nothing until it is told to."""
     options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, **ACTOR_OPTIONS}
+    if environment:
+        options["runtime_env"] = dict(environment)
     if node:
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
     return ThreadActorClass.options(**options).remote(name, settings)

@@ -95,6 +95,14 @@ class Roster:
             return free
         return free - sum(member.node == ANYWHERE for member in self.members.values())
 
+    def news(self) -> list[Member]:
+        """The actors that do not know yet whether they are to give up what they host."""
+        return [
+            member
+            for member in self.members.values()
+            if member.phase in (Phase.IDLE, Phase.BUSY) and member.draining is not (not self.works(member))
+        ]
+
     def idle(self, graph_key: str) -> list[Member]:
         """The actors that have nothing to do and this graph loaded."""
         return [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,25 +13,12 @@ from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError
-from ..stores.processes import ProcessId, boot
+from ..stores.processes import ProcessId
 from ..stores.records import OwnerRecord
 from .lease import RENEWALS, LeaseWatch
+from .reaper import this_host
 
 LOGGER = logging.getLogger("perdure.sentry")
-
-
-def this_host() -> str:
-    """Names this machine since its last start, in leases."""
-    return f"{socket.gethostname()}:{boot()}"
-
-
-def reap(owner: OwnerRecord) -> bool:
-    """Kill an owner's process, if it is of this machine and still the one that the lease names. Whether it was."""
-    process = ProcessId(owner.pid, int(owner.started))
-    if owner.host != this_host() or not process.alive:
-        return False
-    process.send(signal.SIGKILL)
-    return True
 
 
 class Sentry:
@@ -51,6 +36,7 @@ class Sentry:
         name: str,
         lease: timedelta,
         expired: Callable[[OwnerRecord], Awaitable[None]],
+        watches: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._period = lease.total_seconds() / RENEWALS
@@ -60,6 +46,7 @@ class Sentry:
             owner=name, counter=0, host=this_host(), pid=os.getpid(), started=ProcessId.own().started
         )
         self._expired = expired
+        self._watches = watches
         self._holder: tuple[Any, float] | None = None
         self._probe: asyncio.Task[None] | None = None
 
@@ -82,7 +69,7 @@ class Sentry:
             return
         self._holder = None
         leases = await asyncio.to_thread(self._store.owners)
-        others = [lease for lease in leases if lease.owner != self._own.owner]
+        others = [lease for lease in leases if lease.owner != self._own.owner and self._watches(lease.owner)]
         for lease in self._watch.look(time.monotonic(), others):
             await self._expired(lease)
 

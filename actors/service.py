@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 
 from ..runtime.clock import SystemClock
@@ -22,16 +23,20 @@ from ..stores.records import SERVICE, Status, ThreadFilter, ThreadRecord
 from .backoff import restart_delay
 from .chores import Chores
 from .crew import Crew
+from .drains import read_drain
 from .errors import GraphLoadError, NotHosted, ServiceError
 from .housekeeping import Housekeeper
+from .lease import LeaseReading
 from .line import Line, Waiting
 from .members import Dispatch, Phase, Retire
-from .names import service_key, supervisor_name
+from .names import NAMESPACE, supervisor_name
 from .nodes import living_nodes
 from .parking import park
+from .reaper import this_host
 from .roster import Roster
-from .sentry import Sentry, this_host
+from .sentry import Sentry
 from .settings import ServiceSettings
+from .shards import Share, shard_key, shard_of
 from .sharing import plan
 from .store_actor import open_service_store
 from .timers import Timers
@@ -48,12 +53,13 @@ class Service:
 
     def __init__(self, settings: ServiceSettings, busy_file: Path | None) -> None:
         self.settings = settings
-        self.key = service_key(settings.store.identity, settings.session)
+        self.key = shard_key(settings)
+        self._share = Share(settings)
         self.store = open_service_store(settings)
         self.clock = SystemClock()
         self._busy_file = busy_file
         self._roster = Roster(
-            max_actors=settings.max_actors, spares=settings.spares, idle=settings.idle.total_seconds()
+            max_actors=self._share.max_actors, spares=settings.spares, idle=settings.idle.total_seconds()
         )
         self._line = Line()
         self._asking: dict[str, str] = {}
@@ -64,18 +70,26 @@ class Service:
         self.chores = Chores(settings.store.where)
         self._crew = Crew(settings, self.key, self.store, self._roster, self.chores, self)
         self._housekeeper = Housekeeper(self.store, self.clock, settings.housekeeping, self._recovering)
-        self._sentry = Sentry(self.store, supervisor_name(self.key), settings.lease, self._crew.expired)
-        self._timers = Timers(self.store, self.clock, settings.sweep.total_seconds(), self.chores, self)
+        self._sentry = Sentry(
+            self.store, supervisor_name(self.key), settings.lease, self._crew.expired, self._share.watches
+        )
+        self._timers = Timers(
+            self.store, self.clock, settings.sweep.total_seconds(), self.chores, self, self._share.has
+        )
         self._preloaded: dict[str, str] = {}
         """Which actor has read the state of a thread that is about to wake, by the thread's id."""
 
     async def run(self) -> None:
         """Find what is there, then watch for ever."""
-        await self._look_at_nodes()
+        try:
+            await self.look_around()
+        except StoreError:
+            pass  # away: nothing can be given to anybody before the first sweep that succeeds
         await self._crew.find()
         self.chores.spawn(self._sentry.run())
         self.chores.spawn(self._timers.run())
-        self.chores.spawn(self._housekeeper.run())
+        if self._share.leads:
+            self.chores.spawn(self._housekeeper.run())
         while True:
             try:
                 await self._sweep()
@@ -91,33 +105,59 @@ class Service:
 
     async def notify(self, thread_id: str) -> None:
         """A thread was submitted, sent a message, or given up. A hint: the sweep would find it."""
+        if not self._share.has(thread_id):
+            await self._pass_on(thread_id)
+            return
         host = self._roster.host_of(thread_id)
         if host is not None:
             self._crew.poke(host.name, thread_id)
         self._line.hasten(thread_id)
         try:
-            await self._consider(await asyncio.to_thread(self.store.thread, thread_id))
+            await self._consider(await asyncio.to_thread(self.store.thread, thread_id), LeaseReading(self.store))
         except (StoreError, UnknownThread):
             return
         finally:
             self._preloaded.pop(thread_id, None)
         self.act()
 
-    async def _look_at_nodes(self) -> None:
-        self._roster.nodes = {node.node_id: True for node in await asyncio.to_thread(living_nodes)}
+    async def _pass_on(self, thread_id: str) -> None:
+        """A hint from a client that does not know how many supervisors there are."""
+        name = supervisor_name(shard_key(self.settings, shard_of(thread_id, self.settings.shards)))
+        try:
+            other = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
+            other.notify.remote(thread_id)
+        except ValueError:
+            return  # it is being restarted, and then it sweeps
+
+    async def look_around(self) -> None:
+        """See which nodes there are, and what of the service is being drained. Raises `StoreError`."""
+        drain = await asyncio.to_thread(read_drain, self.store)
+        nodes = await asyncio.to_thread(living_nodes)
+        self._roster.closed = drain.service
+        self._roster.nodes = {node.node_id: node.node_id not in drain.nodes for node in nodes}
+        self._crew.pass_on_drain()
+        self.act()
+
+    def at_work(self, node: str) -> int:
+        """How many threads run on a node; on all of them if it is empty."""
+        members = self._roster.members.values()
+        hosted = sum(len(member.threads) for member in members if not node or member.node == node)
+        places = {name: member.node for name, member in self._roster.members.items()}
+        return hosted + sum(not node or places.get(actor) == node for actor in self._asking.values())
 
     async def _sweep(self) -> None:
-        await self._look_at_nodes()
+        await self.look_around()
         rows: list[ThreadRecord] = []
         cursor = None
         while True:
             page = await asyncio.to_thread(self.store.threads, RUNNABLE, limit=500, cursor=cursor)
-            rows.extend(page.threads)
+            rows.extend(row for row in page.threads if self._share.has(row.thread_id))
             cursor = page.cursor
             if cursor is None:
                 break
+        leases = LeaseReading(self.store)
         for row in reversed(rows):  # oldest first: those that came first are served first
-            await self._consider(row)
+            await self._consider(row, leases)
         await self._timers.look()
         if self._busy_file is not None:
             self._mark_busy(self._busy_file, bool(rows) or await self._timers.any())
@@ -133,7 +173,7 @@ class Service:
         except OSError:
             return  # the head's folder is full or gone; the next sweep tries again
 
-    async def _consider(self, row: ThreadRecord) -> None:
+    async def _consider(self, row: ThreadRecord, leases: LeaseReading) -> None:
         """Look at one thread and see to it that somebody runs it."""
         thread_id = row.thread_id
         if thread_id in self._line or thread_id in self._asking:
@@ -150,15 +190,14 @@ class Service:
             if not await self._crew.meet(row.owner):
                 self._wait(row, crashed=True)
         elif verdict is Verdict.ASK_LEASE:
-            await self._ask_lease(row)
+            await self._ask_lease(row, leases)
         elif verdict is Verdict.ASK_OWNER:
             await self._ask_owner(row)
 
-    async def _ask_lease(self, row: ThreadRecord) -> None:
+    async def _ask_lease(self, row: ThreadRecord, leases: LeaseReading) -> None:
         """An owner of another cluster session: alive as long as it has a lease, which the sentry ends when it expires.
         Where it was a process of this machine, that it is gone can be seen at once."""
-        owners = await asyncio.to_thread(self.store.owners)
-        lease = next((lease for lease in owners if lease.owner == row.owner), None)
+        lease = await leases.of(row.owner)
         if lease is not None and lease.host == this_host() and not ProcessId(lease.pid, lease.started).alive:
             await self._crew.forget(lease.owner)
             lease = None
@@ -319,6 +358,8 @@ class Service:
         pause = thread.not_before - time.monotonic()
         if pause > 0:
             return f"its process died {thread.crashes} times without progress; it is started again in {pause:.1f} s"
+        if self._roster.closed:
+            return "the service is drained: it starts nothing until somebody says `perdure drain --undo`"
         return f"it waits for an actor (in the line: {len(self._line)}, actors at most: {self._roster.max_actors})"
 
     def actors(self) -> list[dict[str, Any]]:

@@ -29,6 +29,10 @@ class ServiceSettings:
     """Crashes of a thread without durable progress before it is paused."""
     cancel_grace: timedelta = timedelta(seconds=5)
     """How long a node that is cancelled may take to notice, before it loses its process."""
+    shards: int = 1
+    """Supervisors, each for a part of the threads."""
+    shard: int = 0
+    """Which of them these settings are for."""
     housekeeping: timedelta = timedelta(seconds=30)
     """How often the store is looked through for what retention and compaction have to do."""
     signing_key: bytes = field(default=b"", repr=False)

@@ -11,26 +11,49 @@ import hashlib
 import hmac
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import cloudpickle
+import msgspec
 
 from ..runtime.compiled import CompiledGraph
 from ..stores.records import GraphRecord
 from .errors import GraphLoadError, GraphNotShippable
+from .packages import Code, unpacked, use
 
+Fetch: TypeAlias = Callable[[str], bytes]
+"""Gives the bytes of a package by its key."""
 REFERENCE = "reference"
 PICKLE = "pickle"
+PACKAGED = "packaged"
+"""One of the two, with a runtime environment around it."""
 
 
-def ship(graph: CompiledGraph, *, signing_key: bytes, local: bool) -> GraphRecord:
+class Packaged(msgspec.Struct, frozen=True, array_like=True):
+    """Body of a record of kind `PACKAGED`."""
+
+    kind: str
+    body: bytes
+    package: str
+    """Key of the record that holds its code; empty if there is none."""
+    working_dir: bool
+    environment: bytes
+    """What of the runtime environment is Ray's affair, as JSON."""
+
+
+def ship(graph: CompiledGraph, *, signing_key: bytes, local: bool, code: Code | None = None) -> GraphRecord:
     """The record by which the service loads `graph`.
 
-    `local` says that the cluster is this machine: then the import path that the graph's module needs goes along.
-    Without a `signing_key` only references are shipped. Raises `GraphNotShippable`.
+    `local` says that the cluster is this machine: then the import path that the graph's module needs goes along; what
+    `code` brings is looked through first. Without a `signing_key` only references without code are shipped. Raises
+    `GraphNotShippable`.
     """
+    if code is not None:
+        return _packaged(graph, code, signing_key, local)
     found = _reference(graph)
     if found is not None:
         module, attribute = found
@@ -50,15 +73,62 @@ def ship(graph: CompiledGraph, *, signing_key: bytes, local: bool) -> GraphRecor
     return _record(graph, PICKLE, body, signing_key)
 
 
-def load(record: GraphRecord, *, signing_key: bytes) -> CompiledGraph:
-    """The graph that a record describes. Raises `GraphLoadError`."""
-    if record.kind not in (REFERENCE, PICKLE):
+def _packaged(graph: CompiledGraph, code: Code, signing_key: bytes, local: bool) -> GraphRecord:
+    if not signing_key:
+        raise GraphNotShippable(
+            f"graph {graph.name!r} brings code along by its runtime_env, which a cluster takes only if it can tell who "
+            "sent it: give connect() a by_value_key, the same one for all clients and for `perdure up` "
+            "(PERDURE_CODE_KEY)"
+        )
+    inner = ship(graph, signing_key=signing_key, local=local)
+    package = code.package.graph_key if code.package is not None else ""
+    environment = msgspec.json.encode(code.rest, order="sorted")
+    body = msgspec.msgpack.encode(Packaged(inner.kind, inner.body, package, code.working_dir, environment))
+    return _record(graph, PACKAGED, body, signing_key, paths=inner.paths, code=inner.graph_key)
+
+
+def trusted(record: GraphRecord, signing_key: bytes) -> bool:
+    """Whether a record was signed with this key."""
+    return bool(signing_key) and hmac.compare_digest(_sign(signing_key, record), record.signature)
+
+
+def environment_of(record: GraphRecord, signing_key: bytes) -> dict[str, Any]:
+    """The runtime environment in which Ray has to start a process that is to load a graph; empty for none, and for a
+    record that is not trusted."""
+    if record.kind != PACKAGED or not trusted(record, signing_key):
+        return {}
+    environment: dict[str, Any] = msgspec.json.decode(msgspec.msgpack.decode(record.body, type=Packaged).environment)
+    return environment
+
+
+def package_of(record: GraphRecord) -> str:
+    """Key of the package that a graph needs; empty for none."""
+    return msgspec.msgpack.decode(record.body, type=Packaged).package if record.kind == PACKAGED else ""
+
+
+def no_package(key: str) -> bytes:
+    """Fetches nothing."""
+    raise GraphLoadError(key, "there is no store here from which a package could be had")
+
+
+def load(record: GraphRecord, *, signing_key: bytes, fetch: Fetch = no_package) -> CompiledGraph:
+    """The graph that a record describes; `fetch` gives the bytes of a package by its key. Raises `GraphLoadError`, and
+    what `fetch` raises."""
+    if record.kind not in (REFERENCE, PICKLE, PACKAGED):
         raise GraphLoadError(record.name, f"it was shipped as {record.kind!r}, which this version does not know")
-    trusted = bool(signing_key) and hmac.compare_digest(_sign(signing_key, record), record.signature)
-    if not trusted and (record.kind == PICKLE or record.paths):
+    if (record.kind != REFERENCE or record.paths) and not trusted(record, signing_key):
         raise GraphLoadError(
             record.name, "its signature is not of this cluster's key; submit the graph again from a trusted client"
         )
+    if record.kind == PACKAGED:
+        packaged = msgspec.msgpack.decode(record.body, type=Packaged)
+        if packaged.package:
+            use(unpacked(packaged.package, fetch(packaged.package)), working_dir=packaged.working_dir)
+        return _loaded(replace(record, kind=packaged.kind, body=packaged.body))
+    return _loaded(record)
+
+
+def _loaded(record: GraphRecord) -> CompiledGraph:
     if record.kind == REFERENCE:
         return _import(record)
     try:
@@ -143,13 +213,14 @@ def _sign(key: bytes, record: GraphRecord) -> bytes:
 class GraphCache:
     """The graphs that this process has loaded, by key."""
 
-    def __init__(self, signing_key: bytes) -> None:
+    def __init__(self, signing_key: bytes, fetch: Fetch = no_package) -> None:
         self._signing_key = signing_key
+        self._fetch = fetch
         self._graphs: dict[str, CompiledGraph] = {}
 
     def get(self, record: GraphRecord) -> CompiledGraph:
-        """The graph, loaded at most once. Raises `GraphLoadError`."""
+        """The graph, loaded at most once. Raises `GraphLoadError`, and what the fetching of its code raises."""
         graph = self._graphs.get(record.graph_key)
         if graph is None:
-            graph = self._graphs[record.graph_key] = load(record, signing_key=self._signing_key)
+            graph = self._graphs[record.graph_key] = load(record, signing_key=self._signing_key, fetch=self._fetch)
         return graph

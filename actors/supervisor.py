@@ -6,13 +6,16 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from .names import NAMESPACE, supervisor_name
 from .service import STORE_CALLS, Service
 from .settings import ServiceSettings
+from .shards import shard_key
 
 
 class Supervisor:
@@ -23,7 +26,10 @@ class Supervisor:
         # Many threads: while a stopped process holds the store's lock every write hangs in one, and the sentry's reads,
         # which free the lock, must still find one.
         self._loop.set_default_executor(ThreadPoolExecutor(STORE_CALLS, thread_name_prefix="perdure-store"))
-        self._service = Service(settings, Path(busy_file) if busy_file else None)
+        own_file = Path(f"{busy_file}-{settings.shard}" if settings.shard else busy_file) if busy_file else None
+        self._service = Service(settings, own_file)
+        if settings.shard == 0:
+            _start_others(settings, busy_file)
         threading.Thread(target=self._serve, name="perdure-supervisor", daemon=True).start()
 
     def _serve(self) -> None:
@@ -49,6 +55,14 @@ class Supervisor:
         """See `Service.actors`."""
         return self._service.actors()
 
+    def look_around(self) -> None:
+        """See `Service.look_around`."""
+        self._ask(self._service.look_around())
+
+    def at_work(self, node: str) -> int:
+        """See `Service.at_work`."""
+        return self._service.at_work(node)
+
     def settings(self) -> ServiceSettings:
         """How the service was started."""
         return self._service.settings
@@ -56,6 +70,14 @@ class Supervisor:
     def stop(self) -> None:
         """See `Service.stop`."""
         self._ask(self._service.stop())
+
+
+def _start_others(settings: ServiceSettings, busy_file: str) -> None:
+    """Start the other shards' supervisors, unless they are there."""
+    for shard in range(1, settings.shards):
+        own = replace(settings, shard=shard)
+        name = supervisor_name(shard_key(own))
+        SupervisorClass.options(name=name, namespace=NAMESPACE, **SUPERVISOR_OPTIONS).remote(own, busy_file)
 
 
 SupervisorClass = ray.remote(Supervisor)

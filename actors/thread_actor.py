@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from dataclasses import dataclass
 
 import ray
+from ray import ObjectRef
 
 from ..runtime.cache import ReadCache
 from ..runtime.clock import SystemClock
@@ -19,7 +19,7 @@ from ..runtime.ports import LoopLimits
 from ..runtime.preload import preload
 from ..runtime.writer import Writer
 from ..stores.errors import StoreError
-from ..stores.processes import ProcessId, boot
+from ..stores.processes import ProcessId
 from ..stores.records import GraphRecord, OwnerRecord, ThreadRecord
 from .errors import GraphLoadError, NotHosted, ServiceError
 from .fanout import RayExecutor
@@ -27,6 +27,7 @@ from .grouping import NodeTimes
 from .hosting import HostedThread, Outcome
 from .lease import LeaseKeeper
 from .parking import park
+from .reaper import this_host
 from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
@@ -62,7 +63,9 @@ class ThreadActor:
         self._store = open_service_store(settings)
         self._writer = Writer(self._store, self._clock)
         self._background = WriterThread(self._writer)
-        self._graphs = GraphCache(settings.signing_key)
+        self._graphs = GraphCache(settings.signing_key, self._fetch)
+        self._packages: dict[str, ObjectRef[bytes]] = {}
+        """Code that its graphs have brought along, for the processes of parallel nodes."""
         self._loaded: list[str] = []
         self._cache = ReadCache()
         self._times = NodeTimes()
@@ -74,9 +77,7 @@ class ThreadActor:
         self._portal: BackgroundLoop | None = None
         self._retired = threading.Event()
         self._touched = time.monotonic()
-        owner = OwnerRecord(
-            owner=name, counter=0, host=f"{socket.gethostname()}:{boot()}", pid=self._own.pid, started=self._own.started
-        )
+        owner = OwnerRecord(owner=name, counter=0, host=this_host(), pid=self._own.pid, started=self._own.started)
         self._lease = LeaseKeeper(self._store, owner, settings.lease, self._threads)
         self._lease.start(self._gate_opened)
         threading.Thread(target=self._watch_idle, name="perdure-idle", daemon=True).start()
@@ -103,7 +104,7 @@ class ThreadActor:
         return self._retired.is_set()
 
     def prepare(self, graph: GraphRecord) -> None:
-        """Load a graph ahead of need. Raises `GraphLoadError`."""
+        """Load a graph ahead of need. Raises `GraphLoadError`, `StoreError`."""
         with self._lock:
             self._claiming += 1  # importing may take longer than an actor without work stays
         try:
@@ -165,9 +166,9 @@ class ThreadActor:
         """Why nothing can be written at present; empty while all is well."""
         return self._writer.stalled
 
-    def drain(self) -> None:
-        """Give every thread up after the step it is in."""
-        self._lease.gate.drain = True
+    def drain(self, on: bool) -> None:
+        """Give every thread up after the step it is in; or, after all, do not."""
+        self._lease.gate.drain = on
         self._gate_opened()
 
     def retire(self) -> bool:
@@ -203,7 +204,13 @@ class ThreadActor:
     def _make(self, record: ThreadRecord, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
         settings = self._settings
         executor = RayExecutor(
-            self._node_portal, shipped, settings.signing_key, self._times, self._slots, settings.crash_budget
+            self._node_portal,
+            shipped,
+            settings.signing_key,
+            self._times,
+            self._slots,
+            settings.crash_budget,
+            self._packages,
         )
         limits = LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits)
         return HostedThread(
@@ -224,6 +231,11 @@ class ThreadActor:
         if graph.graph_key not in self._loaded:
             self._loaded.append(graph.graph_key)
         return loaded
+
+    def _fetch(self, key: str) -> bytes:
+        data = self._store.graph(key).body
+        self._packages[key] = ray.put(data)
+        return data
 
     def _left(self, hosted: HostedThread) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from ..runtime.clock import Clock
@@ -50,12 +51,14 @@ class Timers:
         look: float,
         chores: Chores,
         wakers: Wakers,
+        ours: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._clock = clock
         self._horizon = 2 * look + LEAD[Stage.PREPARE]
         self._chores = chores
         self._wakers = wakers
+        self._ours = ours
         self._upcoming = Upcoming()
         self._waking: set[str] = set()
         self._changed = asyncio.Event()
@@ -130,4 +133,4 @@ class Timers:
         await self._wakers.notify(row.thread_id)
 
     def _wakes(self, row: ThreadRecord) -> bool:
-        return row.driver == SERVICE and row.status in TIMED and row.wake_at > 0
+        return row.driver == SERVICE and row.status in TIMED and row.wake_at > 0 and self._ours(row.thread_id)

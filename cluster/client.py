@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack
 
 import pyarrow as pa
-import ray
-from ray.exceptions import RayError
 
-from ..actors.errors import ServiceError
+from ..actors.packages import Code, pack_code
 from ..actors.settings import ServiceSettings
 from ..actors.shipping import ship
 from ..runtime.cache import CacheOptions, ReadCache
@@ -28,13 +27,14 @@ from ..stores.records import ENDED, SERVICE, Amendment, Expect, GraphRecord, Mes
 from ..stores.retention import SETTING, retention_data, retention_from
 from .dataset import BATCH_ROWS, history_batches, history_table
 from .dataset_selection import HistoryOptions
+from .draining import drain, undrain
 from .errors import ClientError
 from .handle import ThreadHandle
 from .reader import Reader
+from .supervisors import Supervisors
 
 IfExists: TypeAlias = Literal["fail", "attach", "continue", "restart"]
 IfBusy: TypeAlias = Literal["enqueue", "reject", "interrupt"]
-NOTICE_TIMEOUT = 5.0
 
 
 class Client:
@@ -43,18 +43,20 @@ class Client:
     def __init__(
         self,
         store: CheckpointStore,
-        supervisor: Any,
+        supervisors: Supervisors,
         settings: ServiceSettings,
         *,
         local: bool,
+        code: Code | None = None,
         announce: Callable[[], None],
         leave: Callable[[], None],
         cache: CacheOptions | None = None,
     ) -> None:
         self.store = store
-        self._supervisor = supervisor
+        self._supervisors = supervisors
         self._settings = settings
         self._local = local
+        self._code = code
         self._announce = announce
         self._leave = leave
         self._clock = SystemClock()
@@ -80,6 +82,7 @@ class Client:
         interrupt_after: Sequence[str] | None = None,
         configurable: Mapping[str, Any] | None = None,
         retention: Retention | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
     ) -> ThreadHandle:
         """Start a run of `graph` and return its handle, once the thread and its input are in the store.
 
@@ -90,6 +93,7 @@ class Client:
         "async", "sync" or "exit"; `checkpoints` says which steps become full checkpoints, in place of what the graph
         was compiled with. `configurable` is what nodes find in `config["configurable"]`. `retention` says what of the
         thread's past is kept, in place of what the graph or the store says, also of a thread that is there already.
+        `runtime_env` is the environment of its processes, in place of that of `connect`.
 
         Raises `InputError`, `InvalidUpdateError`, `Unencodable`, `GraphNotShippable`, `StoreMisuse` where the graph was
         compiled with another store; then nothing was written.
@@ -109,8 +113,11 @@ class Client:
             named_nodes(graph.topology, nodes or ())
         graph.topology.input.updates(input, "")
         payload = pack_input(graph.codec, InputPayload(input, options))
-        shipped = ship(graph, signing_key=self._settings.signing_key, local=self._local)
+        code = self._code if runtime_env is None else (pack_code(runtime_env) if runtime_env else None)
+        shipped = ship(graph, signing_key=self._settings.signing_key, local=self._local, code=code)
         self._announce()
+        if code is not None and code.package is not None:
+            self.store.put_graph(code.package)
         self.store.put_graph(shipped)
         now = self._clock.time()
         message = Message(message_id=self._clock.unique(), kind=INPUT, payload=payload, created_at=now)
@@ -179,18 +186,27 @@ class Client:
 
     def actors(self) -> list[dict[str, Any]]:
         """The pool: name, phase and threads of each actor. Raises `ServiceError`."""
-        try:
-            found: list[dict[str, Any]] = ray.get(self._supervisor.actors.remote(), timeout=30)
-        except RayError as error:
-            raise ServiceError(f"the supervisor does not answer: {error}") from error
-        return found
+        return [actor for shard in self._supervisors.ask("actors") for actor in shard]
+
+    def drain(self, node: str | None = None, *, timeout: timedelta | None = None) -> int:
+        """Take a node of the cluster out of work (its id's first digits, its name, machine or address), or the whole
+        service: running threads finish their step, are committed, and go on elsewhere, or wait. Messages and new
+        threads are accepted and wait too. It holds until `undrain`, also over restarts of the service; a drained
+        service stays drained when its cluster is started anew.
+
+        Waits until nothing runs there, or for `timeout`; returns how many threads still do. Ray may still place the
+        parallel tasks of threads that run elsewhere on a drained node. Raises `ClientError`, `ServiceError`.
+        """
+        return drain(self.store, self._supervisors, node, timeout)
+
+    def undrain(self, node: str | None = None) -> None:
+        """Let a node that was drained work again; without one, the service and all its nodes. Raises `ClientError`,
+        `ServiceError`."""
+        undrain(self.store, self._supervisors, node)
 
     def notify(self, thread_id: str) -> None:
         """Tell the supervisor to look at a thread now. A hint: without it the next sweep finds the thread."""
-        try:
-            self._supervisor.notify.remote(thread_id)
-        except RayError:
-            return  # it is being restarted, and then it sweeps
+        self._supervisors.notify(thread_id)
 
     def close(self) -> None:
         """Disconnect. Threads go on. Closing twice does nothing."""
@@ -215,17 +231,10 @@ class Client:
             thread_id,
             run,
             notify=self.notify,
-            stalled=self._stalled,
+            stalled=self._supervisors.stalled,
             graph=graph,
             cache=self._cache,
         )
-
-    def _stalled(self, thread_id: str) -> str:
-        try:
-            reason: str = ray.get(self._supervisor.stalled.remote(thread_id), timeout=NOTICE_TIMEOUT)
-        except RayError:
-            return ""
-        return reason
 
     def _check_store(self, graph: CompiledGraph) -> None:
         own = graph.checkpointer

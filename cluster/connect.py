@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 
 import ray
 
-from ..actors.names import NAMESPACE, service_key, supervisor_name
+from ..actors.names import NAMESPACE
+from ..actors.packages import pack_code
 from ..actors.settings import ServiceSettings
 from ..actors.store_actor import open_service_store
-from ..actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
 from ..stores.addresses import StoreOptions
 from ..stores.base import CheckpointStore
 from ..stores.config import StoreConfig
@@ -27,7 +28,9 @@ from .endpoint import Endpoint, HeadError, HeadOptions
 from .head import ensure_head
 from .join import joined
 from .registration import Registration
+from .supervisors import Supervisors
 
+KEY_VARIABLE = "PERDURE_CODE_KEY"
 DEFAULT_STORE = "sqlite:///perdure.db"
 PROBE_TIMEOUT = 5.0
 
@@ -41,9 +44,11 @@ def connect(
     head: HeadOptions | None = None,
     shared_path: bool = False,
     by_value_key: bytes = b"",
+    runtime_env: Mapping[str, Any] | None = None,
     lease: timedelta | None = None,
     spares: int | None = None,
     max_actors: int | None = None,
+    shards: int | None = None,
     crash_budget: int | None = None,
     cancel_grace: timedelta | None = None,
     housekeeping: timedelta | None = None,
@@ -53,7 +58,12 @@ def connect(
     Without an `address` it joins the user's local head, or starts it (as `head` says): a background process with a Ray
     cluster of this machine, which outlives the caller and ends itself after an idle time. With one ("auto",
     "host:port", "ray://...") it joins that cluster; graphs are then shipped by reference only, unless a
-    `by_value_key` is given.
+    `by_value_key` is given (or stands in PERDURE_CODE_KEY), the same one for all clients and for `perdure up`: it signs
+    the code that goes along.
+
+    `runtime_env`, in Ray's form, brings along what the cluster lacks: local `py_modules` and a `working_dir` are packed
+    now and kept in the store, so that they are there as long as the threads are, whatever becomes of this process and
+    of the cluster; of `pip`, `env_vars` and what has a URL Ray takes care. A graph is then imported from there.
 
     `options` and `keys` are those of `open_store`, or stand in a `StoreConfig` given as `store`. What is given travels
     to the service's actors, a password and a `Keyring` included; of a `KeySource` only its name does, so that the file
@@ -62,9 +72,9 @@ def connect(
 
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
     options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
-    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, `crash_budget` (3) crashes without
-    progress, `cancel_grace` (5 s) before a cancelled node loses its process, `housekeeping` (30 s) between two looks
-    for what retention is to drop.
+    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, `shards` (1) supervisors that share the
+    threads among them, `crash_budget` (3) crashes without progress, `cancel_grace` (5 s) before a cancelled node loses
+    its process, `housekeeping` (30 s) between two looks for what retention is to drop.
 
     Raises `StoreMisuse` for a URL of an unknown scheme, or SQLite on a cluster of several machines; `HeadError`.
     """
@@ -73,7 +83,8 @@ def connect(
     if not config.in_memory:
         opened = config.open()
     leave: Callable[[], None] = _nothing
-    busy_file, key = "", by_value_key
+    busy_file, key = "", by_value_key or os.environ.get(KEY_VARIABLE, "").encode()
+    code = pack_code(runtime_env) if runtime_env else None
     try:
         if address is None:
             endpoint = ensure_head(head)
@@ -87,6 +98,7 @@ def connect(
             "lease": lease,
             "spares": spares,
             "max_actors": max_actors,
+            "shards": shards,
             "crash_budget": crash_budget,
             "cancel_grace": cancel_grace,
             "housekeeping": housekeeping,
@@ -98,14 +110,14 @@ def connect(
             **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
         )
         opened = opened or open_service_store(settings)
-        supervisor = _supervisor(settings, busy_file)
+        supervisors = Supervisors(settings, busy_file)
     except BaseException:
         if opened is not None:
             opened.close()
         leave()
         raise
     announce: Callable[[], None] = Path(busy_file).touch if busy_file else _nothing
-    return Client(opened, supervisor, settings, local=address is None, announce=announce, leave=leave)
+    return Client(opened, supervisors, settings, local=address is None, code=code, announce=announce, leave=leave)
 
 
 def _config(
@@ -205,9 +217,3 @@ def _check_nodes(config: StoreConfig) -> None:
             f"{config.where} is a file, and this Ray cluster has {nodes} machines that cannot all reach it; use a "
             "store that is a server, or declare shared_path=True if the file lies on a shared disk with working locks"
         )
-
-
-def _supervisor(settings: ServiceSettings, busy_file: str) -> Any:
-    name = supervisor_name(service_key(settings.store.identity, settings.session))
-    options = {"name": name, "namespace": NAMESPACE, **SUPERVISOR_OPTIONS}
-    return SupervisorClass.options(**options).remote(settings, busy_file)

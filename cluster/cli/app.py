@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from .call import Answer, Call, command
+from .draining import drain
 from .driving import attach, cancel, fork, pause, resume, retry, run, update
 from .exits import MEANINGS, Exit
 from .exporting import export
@@ -86,7 +87,7 @@ def _main(
 
 
 _THREADS: tuple[Callable[..., Answer], ...] = (
-    run, attach, ls, show, history, resume, retry, cancel, pause, fork, update, export, up
+    run, attach, ls, show, history, resume, retry, cancel, pause, fork, update, export, up, drain
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))

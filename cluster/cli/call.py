@@ -105,11 +105,13 @@ class Call:
             yield client.store
 
     @contextmanager
-    def connected(self, head: HeadOptions | None = None) -> Iterator[Client]:
+    def connected(
+        self, head: HeadOptions | None = None, *, max_actors: int | None = None, shards: int | None = None
+    ) -> Iterator[Client]:
         """A client of the service; starts a local head where that is needed."""
         terminal = self.terminal
         with terminal.status("connecting to the cluster") if terminal else nullcontext():
-            client = connect(self.config, address=self.address, head=head)
+            client = connect(self.config, address=self.address, head=head, max_actors=max_actors, shards=shards)
         with client:
             yield client
 

@@ -17,6 +17,7 @@ from ray.util import list_named_actors
 from perdure import Client, HeadOptions, StoreUnavailable, connect
 from perdure.actors.names import NAMESPACE, service_key, store_name, supervisor_name
 from perdure.actors.pool import find_actors
+from perdure.actors.shards import shard_key
 from perdure.actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
 from perdure.stores.processes import ProcessId
 
@@ -54,10 +55,11 @@ def key_of(client: Client) -> str:
 
 def end(client: Client) -> None:
     """End the supervisor, then every actor of the service; returns when their processes are gone."""
-    key = key_of(client)
-    _kill(supervisor_name(key))
+    keys = [shard_key(client._settings, shard) for shard in range(client._settings.shards)]
+    for key in keys:
+        _kill(supervisor_name(key))
     deadline = time.monotonic() + 10
-    while actors := find_actors(key):
+    while actors := {name: actor for key in keys for name, actor in find_actors(key).items()}:
         for actor in actors.values():
             ray.kill(actor, no_restart=True)
         assert time.monotonic() < deadline, f"actors do not end: {sorted(actors)}"
@@ -72,7 +74,7 @@ def end(client: Client) -> None:
             process.send(signal.SIGKILL)  # also one that a test has stopped
         assert time.monotonic() < deadline, f"processes do not end: {left}"
         time.sleep(0.02)
-    _kill(store_name(key))
+    _kill(store_name(keys[0]))
 
 
 def users_of(path: Path) -> set[ProcessId]:

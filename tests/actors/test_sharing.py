@@ -141,9 +141,9 @@ def test_a_drained_node_gets_nothing_and_its_idle_actors_end() -> None:
 
 def test_a_thread_that_keeps_crashing_waits_unless_somebody_asks_for_it() -> None:
     line = Line([Waiting("t", 3, "g", crashed=True, not_before=7.0), Waiting("u", 3, "g")])
-    assert (line.crashed, line.wants("g"), len(line)) == ((), True, 2)
+    assert (len(line.crashed), line.wants("g"), len(line)) == (0, True, 2)
     line.ripen(6.9)
-    assert line.crashed == ()
+    assert not line.crashed
     line.ripen(7.0)
     assert [one.thread_id for one in line.crashed] == ["t"]
     line.remove("t")

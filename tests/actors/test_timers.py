@@ -99,7 +99,7 @@ def sleeping(store: CheckpointStore, thread_id: str, wake_at: float, **fields: A
 
 
 def timers(store: CheckpointStore, wakers: Wakers) -> Timers:
-    return Timers(store, SystemClock(), LOOK, Chores("the test's store"), wakers)
+    return Timers(store, SystemClock(), LOOK, Chores("the test's store"), wakers, lambda thread_id: True)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -236,10 +236,19 @@ def test_up_and_down_leave_no_process(tmp_path: Path, gate: Path) -> None:
         assert "no local head runs" in err
         assert running_head(perdure.home) is None
 
-        # The head that runs next goes on with the thread.
-        gate.touch()
-        code, told = perdure.json("attach", "t")
-        assert (code, told["status"]) == (0, "succeeded")
+        # The head that runs next goes on with the thread, without anybody who asks for it.
+        code, told = perdure.json("up", "--num-cpus", "2")
+        assert (code, told["runnable"], told["parked"], told["drained"]) == (0, 1, 0, False)
+        with open_store(perdure.store, create=False) as store:
+            eventually(lambda: store.thread("t").epoch > 1, 60)
+            assert perdure.json("drain", "--timeout", "60") == (0, {"node": None, "drained": True, "left": 0})
+            assert store.thread("t").status is Status.QUEUED
+            code, told = perdure.json("up")
+            assert (code, told["drained"]) == (0, True)
+            assert perdure.json("drain", "--undo")[1] == {"node": None, "drained": False, "left": 0}
+            gate.touch()
+            eventually(lambda: store.thread("t").status is Status.SUCCEEDED, 60)
+            assert store.thread("t").crashes == 0
     finally:
         stop_head(folder=perdure.home)
     assert [pid for pid in _commands(str(tmp_path)) if pid != os.getpid()] == []

@@ -1,0 +1,82 @@
+"""The supervisors of a service, as a client reaches them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayError
+
+from ..actors.errors import ServiceError
+from ..actors.names import NAMESPACE, supervisor_name
+from ..actors.settings import ServiceSettings
+from ..actors.shards import shard_key, shard_of
+from ..actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
+
+NOTICE_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 30.0
+POLL = 0.1
+
+
+class Supervisors:
+    """Made of the first one, which starts the others. Hints go to the one that a thread belongs to, where it is known
+    how many there are, else to the first, which passes them on."""
+
+    def __init__(self, settings: ServiceSettings, busy_file: str) -> None:
+        self._settings = settings
+        options = {"name": supervisor_name(shard_key(settings, 0)), "namespace": NAMESPACE, **SUPERVISOR_OPTIONS}
+        self._handles: dict[int, Any] = {0: SupervisorClass.options(**options).remote(settings, busy_file)}
+        self._shards = 1
+        """As far as is known: who started the service may have asked for more."""
+        self._asked = False
+        if settings.shards > 1:
+            self.all()
+
+    def notify(self, thread_id: str) -> None:
+        """A thread was changed. A hint: without it the next sweep finds the thread."""
+        try:
+            self._of(thread_id).notify.remote(thread_id)
+        except (RayError, ValueError):
+            return  # it is being restarted, and then it sweeps
+
+    def stalled(self, thread_id: str) -> str:
+        """Why a thread makes no progress; empty if nothing is known."""
+        try:
+            reason: str = ray.get(self._of(thread_id).stalled.remote(thread_id), timeout=NOTICE_TIMEOUT)
+        except (RayError, ValueError):
+            return ""
+        return reason
+
+    def ask(self, call: str, *args: Any) -> list[Any]:
+        """What each of them answers to a call that may be repeated; one that is being restarted is waited for. Raises
+        `ServiceError`."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while True:
+            try:
+                return ray.get([getattr(one, call).remote(*args) for one in self.all()], timeout=ANSWER_TIMEOUT)
+            except ActorUnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise ServiceError(f"a supervisor does not answer: {error}") from error
+                time.sleep(POLL)
+            except RayError as error:
+                raise ServiceError(f"a supervisor does not answer: {error}") from error
+
+    def all(self) -> list[Any]:
+        """Each of them. Raises `ServiceError`."""
+        try:
+            if not self._asked:
+                running: ServiceSettings = ray.get(self._handles[0].settings.remote(), timeout=ANSWER_TIMEOUT)
+                self._shards, self._asked = running.shards, True
+            return [self._shard(shard) for shard in range(self._shards)]
+        except (RayError, ValueError) as error:
+            raise ServiceError(f"a supervisor does not answer: {error}") from error
+
+    def _of(self, thread_id: str) -> Any:
+        return self._shard(shard_of(thread_id, self._shards))
+
+    def _shard(self, shard: int) -> Any:
+        if shard not in self._handles:
+            name = supervisor_name(shard_key(self._settings, shard))
+            self._handles[shard] = ray.get_actor(name, namespace=NAMESPACE)
+        return self._handles[shard]
