@@ -143,6 +143,14 @@ class ActorStore(CheckpointStore):
         done: bool = self._ask("rewrite", thread_id, old, new)
         return done
 
+    def graft(self, fork: ThreadRecord, segments: Sequence[Segment]) -> bool:
+        done: bool = self._ask("graft", fork, segments)
+        return done
+
+    def adopt(self, fork: ThreadRecord, origin: ThreadRecord) -> bool:
+        done: bool = self._ask("adopt", fork, origin)
+        return done
+
     def image(self, thread_id: str) -> ThreadImage:
         image: ThreadImage = self._ask("image", thread_id)
         return image

@@ -22,6 +22,7 @@ from ..runtime.payloads import INPUT, REPLACE, InputPayload, pack_input
 from ..stores.addresses import redacted
 from ..stores.arguments import check_retention
 from ..stores.base import CheckpointStore
+from ..stores.deletion import delete_thread
 from ..stores.errors import Refused, StoreMisuse, ThreadExists
 from ..stores.records import ENDED, SERVICE, Amendment, Expect, GraphRecord, Message, Retention, Status, ThreadRecord
 from ..stores.retention import SETTING, retention_data, retention_from
@@ -167,8 +168,12 @@ class Client:
         self.store.put_setting(SETTING, retention_data(retention))
 
     def delete(self, thread_id: str) -> None:
-        """Remove a thread that is not running, with its history. Raises `Refused`, `ThreadReferenced`."""
-        self.store.delete(thread_id)
+        """Remove a thread that is not running, with its history. Its forks first take over what they have of that,
+        which takes as long as it is; broken off, a repetition goes on.
+
+        Raises `Refused` while it runs; `ThreadReferenced` for a part that cannot be cut off, as a fork that is being
+        copied in."""
+        delete_thread(self.store, thread_id)
 
     def history_table(self, **options: Unpack[HistoryOptions]) -> pa.Table:
         """The histories of threads as one table, for pandas, polars and DuckDB; see `HistoryOptions` for which rows and
@@ -284,6 +289,6 @@ class Client:
 
     def _remove(self, thread_id: str) -> None:
         try:
-            self.store.delete(thread_id)
+            delete_thread(self.store, thread_id)
         except Refused as refusal:
             raise ThreadBusy(thread_id, f"{refusal.status}; cancel it before it can be restarted") from refusal

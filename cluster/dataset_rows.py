@@ -14,7 +14,7 @@ from ..runtime.snapshots import checkpoint_id
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.deltas import decode_delta
-from ..stores.errors import Corrupt, DisallowedType
+from ..stores.errors import Corrupt, DisallowedType, UnknownThread
 from ..stores.records import ThreadRecord
 from ..stores.segments import Kind, Row
 from .dataset_values import ChannelValues, Value
@@ -126,11 +126,18 @@ class RowsOf:
         )
 
     def _writer(self, record: ThreadRecord, seq: int) -> str:
-        """The thread that wrote a commit of this one's history."""
-        while record.origin is not None and seq <= record.origin.seq:
-            origin = record.origin.thread_id
-            record = self._store.thread(origin)
-        return record.thread_id
+        """The thread that wrote a commit of this one's history, or has it now that that one was deleted."""
+        above = record
+        try:
+            while above.origin is not None and seq <= above.origin.seq:
+                origin = above.origin.thread_id
+                above = self._store.thread(origin)
+        except UnknownThread:
+            fresh = self._store.thread(record.thread_id)
+            if fresh.origin == record.origin:
+                raise
+            return self._writer(fresh, seq)
+        return above.thread_id
 
     def _checkpoint(self, common: Cells, visit: Visit) -> Sized:
         found = self.values.at(visit.seq, visit.control.manifest) if self._channels else {}

@@ -9,7 +9,7 @@ from threading import Lock
 
 from cachetools import LRUCache
 
-from ..stores.history import KnownRows, RowKey
+from ..stores.lineage import KnownRows, RowKey
 from ..stores.records import ThreadRecord
 from ..stores.segments import Row
 from .errors import InputError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..stores.history import COMMIT, KnownRows, tells
+from ..stores.history import COMMIT, tells
+from ..stores.lineage import KnownRows
 from ..stores.segments import Kind, Row
 from .draft import Draft
 

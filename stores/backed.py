@@ -155,6 +155,10 @@ class BackedStore(CheckpointStore):
         """`rewrite`, of at least one old segment."""
 
     @abstractmethod
+    def _graft(self, fork: ThreadRecord, segments: Sequence[StoredSegment]) -> bool:
+        """`graft`, of at least one segment."""
+
+    @abstractmethod
     def _image(self, thread_id: str) -> ThreadImage:
         """`image`, payloads sealed."""
 
@@ -283,6 +287,12 @@ class BackedStore(CheckpointStore):
         if any(segment.thread_id != thread_id or not first <= segment.first <= segment.last <= last for segment in new):
             raise StoreMisuse(f"thread {thread_id!r}: commits {first}..{last} are rewritten only by segments of theirs")
         return self._rewrite(thread_id, old, list(map(self._sealing.segment, new)))
+
+    def graft(self, fork: ThreadRecord, segments: Sequence[Segment]) -> bool:
+        inherited = fork.origin.seq if fork.origin is not None else 0
+        if any(segment.thread_id != fork.thread_id or segment.last > inherited for segment in segments):
+            raise StoreMisuse(f"thread {fork.thread_id!r} inherits only commits up to {inherited}")
+        return not segments or self._graft(fork, list(map(self._sealing.segment, segments)))
 
     def image(self, thread_id: str) -> ThreadImage:
         check_id("thread id", thread_id)

@@ -100,7 +100,7 @@ class BackupFolder:
         try:
             entries = yield from self._fill(path, source, base, done)
         except ThreadExists:
-            # A thread was deleted and made anew since a backup that broke off: what that one left is worth nothing.
+            # A thread, or its origin, was deleted since a backup that broke off: what that one left is worth nothing.
             _remove(path)
             entries = yield from self._fill(path, source, base, done)
         path.with_name(path.name + "-lock").unlink(missing_ok=True)
@@ -151,10 +151,10 @@ class BackupFolder:
                 above = entries.get(_origin(row))
                 if above is not None and row.origin is not None and above.seq < row.origin.seq:
                     # Forked since its origin was looked at: that has to be as far.
-                    origin = source.thread(row.origin.thread_id)
-                    further = _add(file, source, origin, base.threads.get(origin.thread_id) if base else None, done)
-                    entries |= {origin.thread_id: further} if further is not None else {}
-                entry = _add(file, source, row, before, done)
+                    name = row.origin.thread_id
+                    further = _add(file, source, name, base.threads.get(name) if base else None, done)
+                    entries |= {name: further} if further is not None else {}
+                entry = _add(file, source, thread_id, before, done)
                 if entry is not None:
                     entries[thread_id] = entry
                     done.threads += 1
@@ -218,23 +218,45 @@ class _BackupSource:
         return self.manifest.threads[thread_id]
 
 
-def _add(
-    file: CheckpointStore, source: Source, row: ThreadRecord, before: Entry | None, done: BackedUp
-) -> Entry | None:
+def _add(file: CheckpointStore, source: Source, thread_id: str, before: Entry | None, done: BackedUp) -> Entry | None:
     """Put what is new of a thread into the backup's file. None if it is gone."""
-    goes_on = before is not None and before.created_at == row.created_at and before.seq <= row.seq
-    after, parts = (before.seq, before.parts) if before is not None and goes_on else (0, [])
-    try:
-        _add_above(file, source, row)
-        image = copy_thread(source, file, row.thread_id, done, after=after)
-    except UnknownThread:
-        done.gone.append(row.thread_id)
-        return None
+    while True:
+        try:
+            row = source.thread(thread_id)
+            goes_on = before is not None and _goes_on(before, row)
+            after, parts = (before.seq, before.parts) if before is not None and goes_on else (0, [])
+            _check_begun(file, row)
+            _add_above(file, source, row)
+            image = copy_thread(source, file, thread_id, done, after=after)
+        except UnknownThread as error:
+            if error.thread_id == thread_id:
+                done.gone.append(thread_id)
+                return None
+            if source.thread(thread_id).origin == row.origin:
+                raise
+            continue  # its origin was deleted, and what it had of that is its own now
+        break
     now = image.thread
-    if now.created_at != row.created_at:
-        raise ThreadExists(row.thread_id)
+    if now.created_at != row.created_at or (parts and now.origin != row.origin):
+        raise ThreadExists(thread_id)
     numbers = [*parts, done.number] if done.number not in parts else parts
     return Entry(now.created_at, now.seq, _digest(now), now.driver, now.floor, _origin(now), numbers)
+
+
+def _goes_on(before: Entry, row: ThreadRecord) -> bool:
+    """Whether a thread only has more than an older backup holds of it, and not also what was another's then."""
+    return (before.created_at, before.origin) == (row.created_at, _origin(row)) and before.seq <= row.seq
+
+
+def _check_begun(file: CheckpointStore, row: ThreadRecord) -> None:
+    """Raise `ThreadExists` where a backup that broke off has begun with a thread whose origin was deleted since then:
+    what it holds may be only what an older backup lacked."""
+    try:
+        begun = file.thread(row.thread_id)
+    except UnknownThread:
+        return
+    if begun.origin != row.origin:
+        raise ThreadExists(row.thread_id)
 
 
 def _add_above(file: CheckpointStore, source: Source, row: ThreadRecord) -> None:

@@ -94,7 +94,8 @@ class CheckpointStore(Upkeep):
     def delete(self, thread_id: str) -> None:
         """Remove a thread that has ended or is parked, with all it has. Deleting what is not there does nothing.
 
-        Raises `Refused` while it is runnable, `ThreadReferenced` while forks read its history.
+        Raises `Refused` while it is runnable, `ThreadReferenced` while forks read its history. (`stores.deletion`
+        deletes also those, with the calls `graft` and `adopt`.)
         """
 
     # -- ownership -----------------------------------------------------------------------------------------------

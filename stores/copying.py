@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from .base import CheckpointStore
 from .errors import StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
-from .fetching import size_of
-from .records import LOADING, GraphRecord, Segment, ThreadImage, ThreadRecord
+from .fetching import cut, size_of
+from .records import LOADING, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
 from .retention import SETTING
+from .transitions import first_of
 
 _TRIES = 10
 """How often a thread is looked at anew, because retention dropped something while it was read."""
@@ -147,11 +148,14 @@ def copy_thread(
     """
     for _ in range(_TRIES):
         image = source.image(thread_id)
-        have = max(after, _have(target, image.thread))
-        for chunk in _missing(source, image.thread, have):
-            target.load(ThreadImage(thread=_held(image.thread), runs=(), messages=()), chunk)
-            done.segments += len(chunk)
-            done.size += sum(size_of(segment.rows) for segment in chunk)
+        row = image.thread
+        have, origin = _have(target, row)
+        if origin != row.origin:
+            # The origin was deleted since then, and what the thread had of it is its own now.
+            for chunk in _missing(source, row, *_inherited(target, row, origin)):
+                _load(target, replace(row, origin=origin), chunk, done)
+        for chunk in _missing(source, row, max(after, have), row.seq):
+            _load(target, row, chunk, done)
         if _stands(image.thread, source.thread(thread_id)):
             held = image if complete else replace(image, thread=_held(image.thread))
             target.load(held, complete=complete)
@@ -159,6 +163,12 @@ def copy_thread(
     raise StoreUnavailable(
         f"thread {thread_id!r} was tidied {_TRIES} times while it was being copied; run the same copy again"
     )
+
+
+def _load(target: CheckpointStore, row: ThreadRecord, chunk: Sequence[Segment], done: Copied) -> None:
+    target.load(ThreadImage(thread=_held(row), runs=(), messages=()), chunk)
+    done.segments += len(chunk)
+    done.size += sum(size_of(segment.rows) for segment in chunk)
 
 
 def _copy(source: Source, target: CheckpointStore, thread_id: str, done: Copied, *, complete: bool) -> bool:
@@ -209,27 +219,33 @@ def _held(row: ThreadRecord) -> ThreadRecord:
     return replace(row, floor=0)
 
 
-def _have(target: CheckpointStore, row: ThreadRecord) -> int:
-    """Up to which commit the target has the thread's segments."""
+def _have(target: CheckpointStore, row: ThreadRecord) -> tuple[int, Origin | None]:
+    """Up to which commit the target has the thread's own segments, and its origin there."""
+    own = first_of(row) - 1
     try:
         present = target.thread(row.thread_id)
     except UnknownThread:
-        return 0
-    if present.driver != LOADING or (present.created_at, present.origin) != (row.created_at, row.origin):
+        return own, row.origin
+    if present.driver != LOADING or present.created_at != row.created_at or first_of(present) <= own:
         raise ThreadExists(row.thread_id)
-    newest = target.segments(row.thread_id, limit=1)
-    return newest[0].last if newest else 0
+    newest = target.segments(row.thread_id, first=first_of(present), limit=1)
+    return newest[0].last if newest else first_of(present) - 1, present.origin
 
 
-def _missing(source: Source, row: ThreadRecord, have: int) -> Iterator[list[Segment]]:
-    """The thread's segments after commit `have`, oldest first, in pieces of bounded size; none reaches beyond the
-    row's last commit or back before `have`, however they were put together meanwhile."""
+def _inherited(target: CheckpointStore, row: ThreadRecord, origin: Origin | None) -> tuple[int, int]:
+    """After which commit, and up to which, the target lacks what the thread had of its origin and now has itself."""
+    last = origin.seq if origin is not None else 0
+    newest = target.segments(row.thread_id, last=last, limit=1) if last else []
+    return newest[0].last if newest else first_of(row) - 1, last
+
+
+def _missing(source: Source, row: ThreadRecord, have: int, end: int) -> Iterator[list[Segment]]:
+    """The thread's segments after commit `have`, oldest first, in pieces of bounded size; none reaches beyond commit
+    `end` or back before `have`, however they were put together meanwhile."""
     width = 64
-    while have < row.seq:
-        last = min(have + width, row.seq)
-        found = [
-            _cut(segment, have + 1, row.seq) for segment in source.segments(row.thread_id, first=have + 1, last=last)
-        ]
+    while have < end:
+        last = min(have + width, end)
+        found = [cut(segment, have + 1, end) for segment in source.segments(row.thread_id, first=have + 1, last=last)]
         if found:
             yield found[::-1]
         size = sum(size_of(segment.rows) for segment in found)
@@ -237,17 +253,10 @@ def _missing(source: Source, row: ThreadRecord, have: int) -> Iterator[list[Segm
         have = max([last, *(segment.last for segment in found)])
 
 
-def _cut(segment: Segment, first: int, last: int) -> Segment:
-    if first <= segment.first and segment.last <= last:
-        return segment
-    rows = tuple(row for row in segment.rows if first <= row.checkpoint <= last)
-    return replace(segment, first=max(segment.first, first), last=min(segment.last, last), rows=rows)
-
-
 def _stands(then: ThreadRecord, now: ThreadRecord) -> bool:
     """Whether all that the row of then refers to was there while the segments were read."""
     return (
-        then.created_at == now.created_at
+        (then.created_at, then.origin) == (now.created_at, now.origin)
         and then.floor == now.floor
         and all(now.names.get(name) == seq for name, seq in then.names.items())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .base import CheckpointStore
 from .records import Segment
@@ -18,6 +19,14 @@ _ROW = 64
 def size_of(rows: Sequence[Row]) -> int:
     """Bytes that rows take, about."""
     return sum(len(row.payload) for row in rows) + _ROW * len(rows)
+
+
+def cut(segment: Segment, first: int, last: int) -> Segment:
+    """What of a segment belongs to commits `first..last`."""
+    if first <= segment.first and segment.last <= last:
+        return segment
+    rows = tuple(row for row in segment.rows if first <= row.checkpoint <= last)
+    return replace(segment, first=max(segment.first, first), last=min(segment.last, last), rows=rows)
 
 
 class Width:
@@ -38,16 +47,24 @@ class Width:
         self.count = max(1, min(max(wanted, _FEWEST), self.most, _BYTES // average))
 
 
-def newest_first(
+def pages(
     store: CheckpointStore, thread_id: str, last: int, *, first: int = 1, most: int = _MOST
-) -> Iterator[Segment]:
+) -> Iterator[list[Segment]]:
     """A thread's segments that overlap commits `first..last`, newest first, fetched as they are asked for, at most
     `most` at a time."""
     width = Width(most)
     while last >= first:
         found = store.segments(thread_id, first=first, last=last, limit=width.count)
-        yield from found
+        yield found
         if len(found) < width.count:
             return
         last = found[-1].first - 1
         width.learn(found)
+
+
+def newest_first(
+    store: CheckpointStore, thread_id: str, last: int, *, first: int = 1, most: int = _MOST
+) -> Iterator[Segment]:
+    """The segments of `pages`, one by one."""
+    for page in pages(store, thread_id, last, first=first, most=most):
+        yield from page

@@ -2,23 +2,28 @@
 
 Commits never change once they are written, so a reader that races with a writer sees what was there when it began.
 Housekeeping may put them into fewer segments at any time. What retention drops it hides first: a reader that still
-comes to need a row of it learns that the checkpoint is gone.
+comes to need a row of it learns that the checkpoint is gone. When an origin is deleted its commits become the fork's
+own: a reader that had looked for them there notices, and looks again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeVar
 
 from .base import CheckpointStore
 from .chains import VALUES, Key, base_of, by_version
-from .errors import Corrupt, UnknownCheckpoint
-from .fetching import Width, newest_first
+from .errors import Corrupt, UnknownCheckpoint, UnknownThread
+from .fetching import Width, pages
+from .lineage import KnownRows, Lineage, RowCache, Stretch, stretch_of
 from .records import Segment, ThreadRecord
 from .segments import Kind, Row
 
-_PENDING = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS, Kind.OPTIONS})
+T = TypeVar("T")
+
+PENDING = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS, Kind.OPTIONS})
+"""Kinds of rows that belong to the tasks after a checkpoint, of which a fork inherits none."""
 
 COMMIT: Final = ""
 """Stands for a channel in the key of what a commit holds besides values (`tells`)."""
@@ -27,44 +32,6 @@ COMMIT: Final = ""
 def tells(row: Row) -> bool:
     """Whether a row says something of a checkpoint or of its tasks."""
     return row.kind not in VALUES and row.kind != Kind.WRITE
-
-
-RowKey: TypeAlias = Key
-"""A channel and a version of it; or `COMMIT` and a commit."""
-
-
-class KnownRows(Protocol):
-    """Rows of one thread that need not be read again: what a version of a channel adds to the one that it changes, and
-    (under `COMMIT`) what a commit tells of its checkpoint and tasks."""
-
-    def get(self, key: RowKey) -> Sequence[Row] | None:
-        """The rows, if they are known."""
-        ...
-
-    def put(self, key: RowKey, rows: Sequence[Row]) -> None:
-        """Remember all of a key's rows."""
-        ...
-
-
-class RowCache(Protocol):
-    """Rows that were read before. Rows never change; which of them make up the newest state is never cached."""
-
-    def of(self, thread: ThreadRecord) -> KnownRows:
-        """Those of one thread, whose row was just read."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Commits `first..last` of a lineage, which are those of one thread. `last` None: to the end."""
-
-    thread_id: str
-    first: int
-    last: int | None
-    floor: int
-    """The thread's floor when the reader first looked."""
-    named: frozenset[int]
-    known: KnownRows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +57,9 @@ class HistoryReader:
     ) -> None:
         self.store = store
         self.thread_id = thread_id
-        self._record = record
-        self._cache = cache
-        self._lineage: tuple[_Stretch, ...] = ()
+        self._lineage = Lineage(store, thread_id, record, cache)
+        self._strayed = False
+        """Something was taken from another thread than one's own, and it was not looked whether it still counts."""
         self._look = _Look("", {}, {})
         self._forked: dict[str, frozenset[int]] = {}
         self.segments = 0
@@ -103,6 +70,9 @@ class HistoryReader:
 
         Raises `UnknownCheckpoint`, also for one that retention has dropped.
         """
+        return self._steadily(lambda: self._checkpoint(seq))
+
+    def _checkpoint(self, seq: int) -> tuple[str, Row]:
         stretch = self._stretch(seq)
         if stretch is not None and not self._hidden(stretch, seq):
             for row in self._told(stretch, seq, seq):
@@ -114,23 +84,42 @@ class HistoryReader:
         """CHECKPOINT rows with the thread that wrote each, newest first, over the fork into the origin: at most
         `limit`, only those below `before`."""
         left = limit
-        for stretch in self._stretches():
-            for row in self._checkpoints_of(stretch, before, left):
-                if left is not None:
-                    if left <= 0:
+        while left is None or left > 0:
+            try:
+                for page in self._pages_of_checkpoints(before, left):
+                    for thread_id, row in page[:left]:
+                        before = row.checkpoint
+                        left = None if left is None else left - 1
+                        yield thread_id, row
+                return
+            except _Moved:
+                continue  # from below the last one on
+
+    def _pages_of_checkpoints(self, before: int | None, limit: int | None) -> Iterator[list[tuple[str, Row]]]:
+        """CHECKPOINT rows, newest first. Raises `_Moved` where they are another thread's by now."""
+        try:
+            for stretch in self._stretches():
+                for rows in self._checkpoints_of(stretch, before):
+                    self._check_moved()
+                    yield [(stretch.thread_id, row) for row in rows]
+                    limit = None if limit is None else limit - len(rows)
+                    if limit is not None and limit <= 0:
                         return
-                    left -= 1
-                yield stretch.thread_id, row
+        except (Corrupt, UnknownThread):
+            self._check_moved(always=True)
+            raise
 
     def rows_of(self, seq: int) -> list[Row]:
         """All rows of commit `seq`; empty if there is no such commit."""
-        stretch = self._stretch(seq)
-        return [] if stretch is None else self._rows(stretch, seq, seq)
+        return self._steadily(lambda: self._of_commit(seq, self._rows))
 
     def told(self, seq: int) -> list[Row]:
         """What commit `seq` tells of its checkpoint and tasks; empty if there is no such commit."""
+        return self._steadily(lambda: self._of_commit(seq, self._told))
+
+    def _of_commit(self, seq: int, read: Callable[[Stretch, int, int], list[Row]]) -> list[Row]:
         stretch = self._stretch(seq)
-        return [] if stretch is None else self._told(stretch, seq, seq)
+        return [] if stretch is None else read(stretch, seq, seq)
 
     def pending(self, seq: int) -> list[Row]:
         """RESULT, INTERRUPT, ANSWER, PASS and OPTIONS rows that belong to checkpoint `seq` (their `version`), in order,
@@ -141,7 +130,7 @@ class HistoryReader:
             return []
         found: list[Row] = []
         first, width = max(seq, own.first), 4
-        end = (self._record or self.store.thread(self.thread_id)).seq
+        end = (self._lineage.record or self.store.thread(self.thread_id)).seq
         while first <= end:
             # Windows of commits from the old end: a checkpoint far back must not cost the whole history after it.
             last = min(first + width - 1, end)
@@ -151,7 +140,7 @@ class HistoryReader:
             found += [
                 row
                 for row in rows
-                if row.kind in _PENDING and row.version == seq and (following is None or row.checkpoint < following)
+                if row.kind in PENDING and row.version == seq and (following is None or row.checkpoint < following)
             ]
             if following is not None:
                 break
@@ -164,14 +153,16 @@ class HistoryReader:
         Each segment that is needed is read once, many at a time. Raises `Corrupt` where a row is missing;
         `UnknownCheckpoint` where that is since retention dropped the checkpoint `at`, which the versions belong to.
         """
+        return self._steadily(lambda: self._channels_somehow(versions, at))
+
+    def _channels_somehow(self, versions: Mapping[str, int], at: int | None) -> dict[str, list[Row]]:
         try:
             return self._channels(versions, at)
         except (Corrupt, UnknownCheckpoint):
-            if self._cache is None:
+            if not self._lineage.cached:
                 raise
             # What is cached may lead to rows that are no longer kept, as nothing in the store leads to them.
-            self._cache = None
-            self._lineage = tuple(replace(stretch, known=None) for stretch in self._stretches())
+            self._lineage.forget_cache()
             return self._channels(versions, at)
 
     def _channels(self, versions: Mapping[str, int], at: int | None) -> dict[str, list[Row]]:
@@ -187,9 +178,10 @@ class HistoryReader:
         self._look = replace(self._look, values={})  # this may be large, and is not needed twice
         return {channel: chain[::-1] for channel, chain in chains.items()}
 
-    def _walk(self, stretch: _Stretch, needed: dict[str, int], chains: dict[str, list[Row]]) -> Key | None:
+    def _walk(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Row]]) -> Key | None:
         """Follow every channel down to the stretch's first commit, from the newest needed version on. Returns what is
         not there."""
+        self._enter(stretch)
         width = Width()
         while needed:
             while self._follow_known(stretch, needed, chains):
@@ -211,15 +203,16 @@ class HistoryReader:
             width.learn(segments, useful=resolved * 2 >= len(segments))
         return None
 
-    def _follow_known(self, stretch: _Stretch, needed: dict[str, int], chains: dict[str, list[Row]]) -> int:
+    def _follow_known(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Row]]) -> int:
         """Take what need not be read; how much that was."""
         taken = _follow(stretch.known, needed, chains) if stretch.known is not None else 0
         if self._look.thread_id == stretch.thread_id:
             taken += _follow(self._look.values, needed, chains, stretch.known)
         return taken
 
-    def _told(self, stretch: _Stretch, first: int, last: int) -> list[Row]:
+    def _told(self, stretch: Stretch, first: int, last: int) -> list[Row]:
         """What the commits `first..last` tell, oldest first."""
+        self._enter(stretch)
         told: dict[int, Sequence[Row]] = {}
         while first <= last and (rows := self._known_of(stretch, first)) is not None:
             told[first] = rows
@@ -231,43 +224,45 @@ class HistoryReader:
             told |= {seq: rows for seq, rows in found.items() if first <= seq <= last}
         return [row for seq in sorted(told) for row in told[seq]]
 
-    def _known_of(self, stretch: _Stretch, seq: int) -> Sequence[Row] | None:
+    def _known_of(self, stretch: Stretch, seq: int) -> Sequence[Row] | None:
         rows = stretch.known.get((COMMIT, seq)) if stretch.known is not None else None
         if rows is None and self._look.thread_id == stretch.thread_id:
             return self._look.told.get(seq)
         return rows
 
-    def _rows(self, stretch: _Stretch, first: int, last: int) -> list[Row]:
+    def _rows(self, stretch: Stretch, first: int, last: int) -> list[Row]:
         """All rows of the commits `first..last`, oldest first."""
+        self._enter(stretch)
         segments = self.store.segments(stretch.thread_id, first=first, last=last)
         return [row for row in _rows(reversed(segments)) if first <= row.checkpoint <= last]
 
-    def _checkpoints_of(self, stretch: _Stretch, before: int | None, limit: int | None) -> Iterator[Row]:
+    def _checkpoints_of(self, stretch: Stretch, before: int | None) -> Iterator[list[Row]]:
         ends = [last for last in (stretch.last, None if before is None else before - 1) if last is not None]
         last = min(ends) if ends else self.store.thread(stretch.thread_id).seq
         first = max(stretch.first, stretch.floor)
-        for segment in newest_first(self.store, stretch.thread_id, last, first=first):
-            told = _learn([segment], stretch.known)
+        for page in pages(self.store, stretch.thread_id, last, first=first):
+            self._enter(stretch)
+            told = _learn(page, stretch.known)
             found = [
                 row
                 for rows in told.values()
                 for row in rows
                 if row.kind == Kind.CHECKPOINT and first <= row.checkpoint <= last
             ]
-            yield from sorted(found, key=lambda row: -row.checkpoint)
+            yield sorted(found, key=lambda row: -row.checkpoint)
         # Below the floor there may be a long history of which only what is needed is left: no way through it.
         for seq in self._safe(stretch) if stretch.floor else ():
             if stretch.first <= seq <= last and seq < stretch.floor:
-                segments = self.store.segments(stretch.thread_id, first=seq, last=seq)
-                yield from (row for row in _rows(segments) if row.kind == Kind.CHECKPOINT and row.checkpoint == seq)
+                rows = self._rows(stretch, seq, seq)
+                yield [row for row in rows if row.kind == Kind.CHECKPOINT]
 
-    def _hidden(self, stretch: _Stretch, seq: int) -> bool:
+    def _hidden(self, stretch: Stretch, seq: int) -> bool:
         """Whether retention has dropped commit `seq`."""
         if seq >= stretch.floor or seq in stretch.named or seq == stretch.last:
             return False  # the last of an origin's is where the fork took off, and so stays
         return seq not in self._forks(stretch.thread_id)
 
-    def _safe(self, stretch: _Stretch) -> list[int]:
+    def _safe(self, stretch: Stretch) -> list[int]:
         """Commits that names and forks refer to, newest first."""
         return sorted(stretch.named | self._forks(stretch.thread_id), reverse=True)
 
@@ -276,36 +271,51 @@ class HistoryReader:
             self._forked[thread_id] = frozenset(fork.seq for fork in self.store.forks(thread_id))
         return self._forked[thread_id]
 
-    def _stretches(self) -> tuple[_Stretch, ...]:
-        """Whose commits make up the history, newest first. What a thread came from never changes: it is read once."""
-        if not self._lineage:
-            stretches: list[_Stretch] = []
-            thread_id, last = self.thread_id, None
-            while True:
-                own = self._record if thread_id == self.thread_id else None
-                row = own or self.store.thread(thread_id)
-                origin = row.origin
-                known = self._cache.of(row) if self._cache is not None else None
-                stretches.append(replace(_stretch_of(row, last), known=known))
-                if origin is None:
-                    break
-                # A fork from before its origin's own fork takes nothing of that origin.
-                thread_id, last = origin.thread_id, origin.seq if last is None else min(last, origin.seq)
-            self._lineage = tuple(stretches)
-        return self._lineage
+    def _stretches(self) -> tuple[Stretch, ...]:
+        return self._lineage.stretches()
 
-    def _stretch(self, seq: int) -> _Stretch | None:
+    def _stretch(self, seq: int) -> Stretch | None:
         for stretch in self._stretches():
             if seq >= stretch.first and (stretch.last is None or seq <= stretch.last):
                 return stretch
         return None
+
+    # -- origins that are deleted meanwhile ------------------------------------------------------------------------
+
+    def _enter(self, stretch: Stretch) -> None:
+        """Take something from a stretch, read or remembered."""
+        self._strayed = self._strayed or stretch.thread_id != self.thread_id
+
+    def _steadily(self, read: Callable[[], T]) -> T:
+        """What is read, once nothing of it was taken from a thread that is not the origin any more."""
+        while True:
+            try:
+                found = read()
+            except (Corrupt, UnknownCheckpoint, UnknownThread):
+                if not self._has_moved():
+                    raise
+            else:
+                if not (self._strayed and self._has_moved()):
+                    return found
+
+    def _check_moved(self, *, always: bool = False) -> None:
+        if (always or self._strayed) and self._has_moved():
+            raise _Moved
+
+    def _has_moved(self) -> bool:
+        self._strayed = False
+        moved = self._lineage.moved()
+        if moved:
+            self._look = _Look("", {}, {})
+            self._forked.clear()
+        return moved
 
     def _missing(self, channel: str, version: int, at: int | None) -> Corrupt | UnknownCheckpoint:
         """What it means that a row is not there."""
         known = self._stretch(version)
         stretch = self._stretch(version if at is None else at)
         if stretch is not None and known is not None:
-            fresh = _stretch_of(self.store.thread(stretch.thread_id), stretch.last)
+            fresh = stretch_of(self.store.thread(stretch.thread_id), stretch.last)
             if at is not None:
                 self._forked.pop(stretch.thread_id, None)
                 if self._hidden(fresh, at):
@@ -318,9 +328,8 @@ class HistoryReader:
         )
 
 
-def _stretch_of(row: ThreadRecord, last: int | None) -> _Stretch:
-    first = row.origin.seq + 1 if row.origin else 1
-    return _Stretch(row.thread_id, first, last, row.floor, frozenset(row.names.values()))
+class _Moved(Exception):
+    """The lineage is another one than it was when it was read."""
 
 
 def _follows(row: Row, seq: int, floor: int) -> bool:

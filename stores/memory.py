@@ -225,6 +225,9 @@ class _MemoryTransaction(Transaction):
     def update_thread(self, thread: ThreadRecord) -> None:
         self._rows[thread.thread_id] = thread
 
+    def move_thread(self, thread: ThreadRecord) -> None:
+        self._rows[thread.thread_id] = thread
+
     def message(self, thread_id: str, message_id: str) -> Message | None:
         kept = self._threads[thread_id]
         return kept.messages[kept.by_id[message_id]] if message_id in kept.by_id else None
@@ -281,6 +284,11 @@ class _MemoryTransaction(Transaction):
         self._segments[thread_id] = [*segments[:start], *new, *segments[end:]]
         return True
 
+    def holds(self, thread_id: str, first: int, last: int) -> bool:
+        segments = self._threads[thread_id].segments
+        newest = bisect_left(segments, last + 1, key=lambda segment: segment.first) - 1
+        return newest >= 0 and segments[newest].last >= first
+
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         kept = self._new.get(thread_id) or self._threads[thread_id]
         by_first = {segment.first: segment for segment in (*segments, *kept.segments)}
@@ -299,7 +307,7 @@ class _MemoryTransaction(Transaction):
             kept.by_id[message.message_id] = len(kept.messages)
             kept.messages.append(message)
         for run in self._runs:
-            self._threads[run.thread_id].runs[run.run] = run
+            self._threads[run.thread_id].runs.setdefault(run.run, run)
         for thread_id, segments in self._segments.items():
             self._threads[thread_id].segments = segments
         for encoded, row in self._commits:

@@ -83,6 +83,11 @@ class PostgresTransaction(Transaction):
         self._run("delete_messages", thread.thread_id)
         self._run("delete_runs", thread.thread_id)
 
+    def move_thread(self, thread: ThreadRecord) -> None:
+        self._run("update_thread", thread_input(thread))
+        origin = thread.origin
+        self._run("set_origin", thread.thread_id, origin.thread_id if origin else None, origin.seq if origin else None)
+
     def message(self, thread_id: str, message_id: str) -> Message | None:
         found = self._asked("message", thread_id, message_id).fetchone()
         return message_of(found) if found else None
@@ -126,6 +131,10 @@ class PostgresTransaction(Transaction):
         self._run("drop_segments", *span)
         self.add_segments(thread_id, new)
         return True
+
+    def holds(self, thread_id: str, first: int, last: int) -> bool:
+        found = self._asked("holds", thread_id, first, last).fetchone()
+        return found is not None and bool(found[0])
 
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         for segment in segments:

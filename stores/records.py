@@ -73,7 +73,7 @@ class Retention:
     keep_for: timedelta | None = None
     """How long a checkpoint is kept."""
     delete_after: timedelta | None = None
-    """How long after its end a thread is deleted, with all it has. One that has forks waits until they are gone."""
+    """How long after its end a thread is deleted, with all it has. Its forks first take over what they have of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

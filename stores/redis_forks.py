@@ -88,6 +88,36 @@ class Forks:
             "it was being created; try again"
         )
 
+    def adopted(
+        self, fork: ThreadRecord, origin: ThreadRecord, adopt: Callable[[Held | None], Sequence[bytes]]
+    ) -> bool:
+        """Give a fork the origin that its origin has: `adopt` is told of it and of the token, and answers as the script
+        does. Returns False where one of the two is not as it was read."""
+        for _ in range(_ROUNDS):
+            held = None
+            if origin.origin is not None:
+                try:
+                    held = self._hold(fork, origin.origin)
+                except (UnknownThread, StoreMisuse):
+                    return False  # it is gone, and another one may be there
+                if held is None:
+                    continue
+                # As the fork's origin still refers to it, it is the one that the fork's history goes back to.
+                if held.origin != origin.origin or self._origin_of(origin.thread_id) != origin.origin:
+                    self.settle(held.origin.thread_id, held.token, fork.thread_id)
+                    return False
+            verdict, *before = adopt(held)
+            if held is not None and verdict != b"adopted":
+                self.settle(held.origin.thread_id, held.token, fork.thread_id)
+            if verdict == b"adopted" and before[1]:
+                self.settle(before[0].decode(), before[1].decode(), fork.thread_id)
+            if verdict != b"void":
+                return verdict == b"adopted"
+        raise StoreUnavailable(
+            f"thread {fork.thread_id!r} in {self._where}: others looked at its origin's forks {_ROUNDS} times while it "
+            "was taking over what it had of it; try again"
+        )
+
     def settle(self, origin: str, token: str, thread_id: str) -> None:
         """Forget a registration unless a fork was created under it (by an attempt whose answer was lost)."""
         self._present(origin, [Registration(token, thread_id, 0)])
@@ -158,6 +188,11 @@ class Forks:
     def _number(self, thread_id: str) -> int:
         answer = self._connections.ask(self._connections.plain("HGET", self._keys.row(thread_id), "number"))
         return int(answer or 0)
+
+    def _origin_of(self, thread_id: str) -> Origin | None:
+        call = self._connections.plain("HMGET", self._keys.row(thread_id), "origin_thread", "origin_seq")
+        origin, seq = self._connections.ask(call)
+        return Origin(thread_id=origin.decode(), seq=int(seq)) if origin else None
 
     def _registered(self, thread_id: str, answer: Sequence[bytes]) -> list[Registration]:
         with reading(f"a fork of thread {thread_id!r}", self._where):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .arguments import check_id
@@ -11,7 +12,7 @@ from .backed import BackedStore
 from .errors import Corrupt, ThreadExists, UnknownThread
 from .records import Amendment, Fork, Message, Segment, Status, StoreStats, ThreadImage, ThreadRecord
 from .redis_connections import Call, Connections
-from .redis_forks import Forks
+from .redis_forks import Forks, Held
 from .redis_keys import Keys
 from .redis_listing import Entry, Listing
 from .redis_records import (
@@ -31,7 +32,7 @@ from .redis_records import (
 )
 from .retention_form import retention_text
 from .sealing import StoredSegment
-from .transitions import amended, loaded
+from .transitions import amended, floor_below, loaded, names_below, run_of_fork
 
 
 class RedisUpkeep(BackedStore):
@@ -78,6 +79,43 @@ class RedisUpkeep(BackedStore):
             *(part for segment in new for part in (segment.first, *entry_and_data(segment))),
         )
         return bool(verdict == b"done")
+
+    def _graft(self, fork: ThreadRecord, segments: Sequence[StoredSegment]) -> bool:
+        (verdict,) = self._change(
+            "graft",
+            fork.thread_id,
+            *self._fork_args(fork),
+            len(segments),
+            *(part for segment in segments for part in (segment.first, *entry_and_data(segment))),
+        )
+        return bool(verdict == b"done")
+
+    def adopt(self, fork: ThreadRecord, origin: ThreadRecord) -> bool:
+        run = run_of_fork(fork)
+
+        def adopt(held: Held | None) -> list[bytes]:
+            row = replace(fork, origin=held.origin if held else None)
+            others = [self._tombstone(row, held.token)] if held else []
+            answer: list[bytes] = self._connections.ask(
+                self._connections.script(
+                    "adopt",
+                    self._keys.thread(fork.thread_id, *others),
+                    *self._fork_args(fork),
+                    *((held.origin.thread_id, held.origin.seq, held.token) if held else ("", 0, "")),
+                    floor_below(fork, origin),
+                    made_of(run),
+                    now_of(run),
+                    *flat(list(names_below(fork, origin).items())),
+                ),
+                writes=True,
+            )
+            return answer
+
+        return self._forks.adopted(fork, origin, adopt)
+
+    def _fork_args(self, fork: ThreadRecord) -> tuple[Arg, ...]:
+        assert fork.origin is not None
+        return self._ttl, repr(fork.created_at), fork.origin.thread_id, fork.origin.seq, call_id()
 
     def _image(self, thread_id: str) -> ThreadImage:
         answer = self._connections.ask(self._script("image", thread_id))

@@ -255,6 +255,12 @@ class _SqliteTransaction(Transaction):
     def update_thread(self, thread: ThreadRecord) -> None:
         self._connection.execute(self._sql["update_thread"], thread_cells(thread)[:CHANGING_CELLS])
 
+    def move_thread(self, thread: ThreadRecord) -> None:
+        self.update_thread(thread)
+        origin = thread.origin
+        cells = (thread.thread_id, origin.thread_id if origin else None, origin.seq if origin else None)
+        self._connection.execute(self._sql["set_origin"], cells)
+
     def message(self, thread_id: str, message_id: str) -> Message | None:
         found = self._connection.execute(self._sql["message"], (thread_id, message_id)).fetchall()
         return message_of(found[0]) if found else None
@@ -323,6 +329,10 @@ class _SqliteTransaction(Transaction):
         self._connection.execute(self._sql["drop_segments"], span)
         self.add_segments(thread_id, new)
         return True
+
+    def holds(self, thread_id: str, first: int, last: int) -> bool:
+        asked = (self._number(thread_id), last, first)
+        return bool(self._connection.execute(self._sql["holds"], asked).fetchone()[0])
 
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         number = self._number(thread_id)

@@ -16,13 +16,14 @@ from typing import Self
 from .base import CheckpointStore
 from .chains import Sieve
 from .compaction import Batch, Packer
-from .errors import StoreError, StoreUnavailable, ThreadReferenced, UnknownThread
+from .deletion import deletion
+from .errors import Refused, StoreError, StoreUnavailable, ThreadReferenced, UnknownThread
 from .fetching import newest_first
 from .history import HistoryReader
 from .records import LOADING, Amendment, Retention, Segment, ThreadRecord
 from .retention import KEEP_ALL, READABLE, SETTING, Meaning, floor_of, is_over, retention_from, sweeps
 from .segments import Row
-from .transitions import protected
+from .transitions import first_of, protected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +39,13 @@ class Progress:
     after: int = 0
     """...by so many."""
     written: int = 0
-    """Bytes of the rows in those."""
+    """Bytes of the rows in those, and of those that forks took over."""
     deleted: int = 0
     """Threads deleted."""
+    cut_off: int = 0
+    """Forks of those that took over what they had of them."""
     referenced: int = 0
-    """Threads that would have been deleted, if there were no forks of them."""
+    """Threads that were left since a part of them could not be cut off (`ThreadReferenced`)."""
 
     def __add__(self, other: Progress) -> Progress:
         return Progress(
@@ -52,6 +55,7 @@ class Progress:
             after=self.after + other.after,
             written=self.written + other.written,
             deleted=self.deleted + other.deleted,
+            cut_off=self.cut_off + other.cut_off,
             referenced=self.referenced + other.referenced,
         )
 
@@ -103,7 +107,7 @@ class Tidier:
         if row.driver == LOADING:
             return
         if is_over(row, retention, now):
-            yield self._delete(row)
+            yield from self._delete(row)
             return
         sieve, postponed = None, False
         if row.driver in READABLE:
@@ -111,7 +115,8 @@ class Tidier:
             row, hidden = self._raised(row, retention, now)
             if hidden:
                 yield Progress(checkpoints=hidden)
-            if row.floor and (thorough or sweeps(row, before)):
+            # A floor below where a fork took off drops nothing of its own.
+            if row.floor > first_of(row) and (thorough or sweeps(row, before)):
                 postponed = self._lowest_referred(row) < row.floor
                 sieve = None if postponed else self._sieve(row)
         for batch in _batches(self.store, row, sieve):
@@ -126,15 +131,19 @@ class Tidier:
         if not (self.dry_run or postponed) and row.tidied < row.seq:
             self.store.amend(row.thread_id, Amendment(tidied=row.seq))
 
-    def _delete(self, row: ThreadRecord) -> Progress:
+    def _delete(self, row: ThreadRecord) -> Iterator[Progress]:
+        """Also a thread that has forks, which then take over what they have of it."""
         if self.dry_run:
-            referenced = bool(self.store.forks(row.thread_id))
-            return Progress(referenced=1) if referenced else Progress(deleted=1)
+            whole = all(fork.seq for fork in self.store.forks(row.thread_id))
+            yield Progress(deleted=1) if whole else Progress(referenced=1)
+            return
         try:
-            self.store.delete(row.thread_id)
+            for step in deletion(self.store, row.thread_id):
+                yield Progress(deleted=step.deleted, cut_off=step.forks, written=step.written)
         except ThreadReferenced:
-            return Progress(referenced=1)
-        return Progress(deleted=1)
+            yield Progress(referenced=1)
+        except Refused:
+            return  # somebody has sent it a message
 
     def _sieve(self, row: ThreadRecord) -> Sieve:
         return Sieve(row.floor, protected(row, self.store.forks(row.thread_id)), self.meaning.manifest)
@@ -162,30 +171,31 @@ class Tidier:
             yield checkpoint
 
     def _lowest_referred(self, row: ThreadRecord) -> float:
-        """The oldest checkpoint of the thread's own from which an unread message wants to go on.
+        """The oldest checkpoint from which an unread message wants to go on. One of its origin's may become the
+        thread's own at any time.
 
         One that was accepted before the floor rises must find its checkpoint. And where the floor rose just after, the
         owner may have read that checkpoint: its next commit then refers to it, and the message is unread until that
         commit; so what is below the floor has to wait for it.
         """
-        own = row.origin.seq if row.origin is not None else 0
         referred = (self.meaning.refers_to(message) for message in self.store.messages(row.thread_id))
-        return min((seq for seq in referred if seq > own), default=math.inf)
+        return min((seq for seq in referred if seq), default=math.inf)
 
 
 def _backwards(store: CheckpointStore, row: ThreadRecord) -> Iterator[Segment]:
     """A thread's segments, newest first. Those tidied before are large: one at a time, since most are not needed."""
-    low = row.seq + 1
-    for segment in newest_first(store, row.thread_id, row.seq, first=row.tidied + 1):
+    low, first = row.seq + 1, first_of(row)
+    for segment in newest_first(store, row.thread_id, row.seq, first=max(row.tidied + 1, first)):
         low = segment.first
         yield segment
-    yield from newest_first(store, row.thread_id, low - 1, most=1)
+    yield from newest_first(store, row.thread_id, low - 1, first=first, most=1)
 
 
 def _batches(store: CheckpointStore, row: ThreadRecord, sieve: Sieve | None) -> Iterator[Batch]:
     """What is to be rewritten. Without a sieve only as far back as it is of use."""
     packer = Packer()
-    for segment in _backwards(store, row) if sieve is None else newest_first(store, row.thread_id, row.seq):
+    everything = newest_first(store, row.thread_id, row.seq, first=first_of(row))
+    for segment in _backwards(store, row) if sieve is None else everything:
         rows = segment.rows if sieve is None else sieve.sift(segment.rows)
         if segment.last >= row.seq:
             continue  # the owner may have to find its last commit again

@@ -28,6 +28,7 @@ from .records import (
 from .sealing import Encoded, StoredSegment
 from .transitions import (
     Found,
+    adopted,
     amended,
     check_deletable,
     check_origin,
@@ -35,6 +36,8 @@ from .transitions import (
     delivered,
     inherits,
     loaded,
+    run_of_fork,
+    still_that_fork,
     verdict,
     waves,
 )
@@ -56,6 +59,10 @@ class Transaction(ABC):
         """Replace what of a locked row can change: not metadata, tags, origin or creation time."""
 
     @abstractmethod
+    def move_thread(self, thread: ThreadRecord) -> None:
+        """`update_thread`, and replace the origin too."""
+
+    @abstractmethod
     def message(self, thread_id: str, message_id: str) -> Message | None:
         """A message by its id."""
 
@@ -65,7 +72,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def insert_run(self, run: RunRecord) -> None:
-        """Keep a new run's row."""
+        """Keep a run's row, unless it has one."""
 
     @abstractmethod
     def forks(self, thread_id: str) -> tuple[Fork, ...]:
@@ -87,6 +94,10 @@ class Transaction(ABC):
     @abstractmethod
     def replace_segments(self, thread_id: str, old: Sequence[Segment], new: Sequence[StoredSegment]) -> bool:
         """Put `new` in the place of `old` if all of these are there (first, last, commit id); whether it was done."""
+
+    @abstractmethod
+    def holds(self, thread_id: str, first: int, last: int) -> bool:
+        """Whether the thread has a segment that overlaps commits `first..last`."""
 
     @abstractmethod
     def replace_thread(self, thread: ThreadRecord) -> None:
@@ -223,6 +234,32 @@ class TransactionalStore(BackedStore):
             if row is None or old[-1].last >= row.seq:
                 return False
             return tx.replace_segments(thread_id, old, new)
+
+    def _graft(self, fork: ThreadRecord, segments: Sequence[StoredSegment]) -> bool:
+        thread_id = fork.thread_id
+        with self._transaction() as tx:
+            if not still_that_fork(tx.thread(thread_id), fork):
+                return False
+            if tx.holds(thread_id, segments[0].first, segments[-1].last):
+                return False
+            tx.add_segments(thread_id, segments)
+            return True
+
+    def adopt(self, fork: ThreadRecord, origin: ThreadRecord) -> bool:
+        with self._transaction() as tx:
+            # Locked in the order of ids, as by everybody who locks several.
+            found = {thread_id: tx.thread(thread_id) for thread_id in sorted((fork.thread_id, origin.thread_id))}
+            row, above = found[fork.thread_id], found[origin.thread_id]
+            if row is None or not still_that_fork(row, fork):
+                return False
+            # As long as a thread is referred to it is there, and so is what it refers to.
+            if above is None or above.origin != origin.origin:
+                return False
+            after = adopted(row, above)
+            tx.move_thread(after)
+            if after.head:
+                tx.insert_run(run_of_fork(after))
+            return True
 
     def _load(self, image: ThreadImage, segments: Sequence[StoredSegment], complete: bool) -> None:
         thread_id = image.thread.thread_id

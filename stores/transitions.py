@@ -172,6 +172,12 @@ def protected(row: ThreadRecord, forks: Iterable[Fork]) -> frozenset[int]:
     return frozenset((*row.names.values(), *(fork.seq for fork in forks)))
 
 
+def first_of(row: ThreadRecord) -> int:
+    """The first commit of a thread's own. What it has of earlier ones is out of sight: being handed over by an origin
+    that is to be deleted."""
+    return row.origin.seq + 1 if row.origin is not None else 1
+
+
 def inherits(parent: ThreadRecord, seq: int) -> Origin | None:
     """Where to look for commit `seq` of a thread that is itself a fork and had it from its origin; None if it is its
     own."""
@@ -229,6 +235,44 @@ def amended(row: ThreadRecord, change: Amendment, forks: Sequence[Fork]) -> Thre
         floor=max(row.floor, change.floor or 0),
         tidied=max(row.tidied, change.tidied or 0),
     )
+
+
+def still_that_fork(row: ThreadRecord | None, fork: ThreadRecord) -> bool:
+    """Whether a thread's row is a later one of the fork that `fork` was read of, and nothing else is done with it."""
+    return row is not None and row.driver != LOADING and _what_fork(row) == _what_fork(fork)
+
+
+def _what_fork(row: ThreadRecord) -> tuple[float, Origin | None]:
+    return row.created_at, row.origin
+
+
+def floor_below(row: ThreadRecord, origin: ThreadRecord) -> int:
+    """From where on a fork has all checkpoints of its origin, once these are its own; but for where it took off it
+    has none of those that its origin's retention had dropped."""
+    return min(origin.floor, row.origin.seq) if row.origin is not None else 0
+
+
+def names_below(row: ThreadRecord, origin: ThreadRecord) -> dict[str, int]:
+    """The names of an origin's checkpoints that a fork has inherited."""
+    last = row.origin.seq if row.origin is not None else 0
+    return {name: seq for name, seq in origin.names.items() if seq <= last}
+
+
+def adopted(row: ThreadRecord, origin: ThreadRecord) -> ThreadRecord:
+    """The row of a fork after what it had of its origin became its own. A name that it has given itself stays."""
+    return replace(
+        row,
+        origin=origin.origin,
+        floor=max(row.floor, floor_below(row, origin)),
+        names={**names_below(row, origin), **row.names},
+        tidied=0,
+    )
+
+
+def run_of_fork(row: ThreadRecord) -> RunRecord:
+    """The row of the run with which a fork went on from its origin, for where it has none. Such a run is taken to be in
+    progress in a fork; in another thread it would not be."""
+    return RunRecord(thread_id=row.thread_id, run=row.run, status=Status.RUNNING, created_at=row.created_at)
 
 
 def loaded(present: ThreadRecord | None, image: ThreadRecord, complete: bool) -> ThreadRecord:

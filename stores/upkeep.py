@@ -38,6 +38,27 @@ class Upkeep(ABC):
         """
 
     @abstractmethod
+    def graft(self, fork: ThreadRecord, segments: Sequence[Segment]) -> bool:
+        """Add to a fork's segments some that hold what it inherits, in order of `first`; nobody reads them before
+        `adopt`. The fork's owner, if it has one, goes on.
+
+        Done only if the thread is still the fork that `fork` was read of (as old, from the same origin), is not being
+        copied in, and has nothing yet of the commits from the first segment's to the last's. Otherwise nothing changes,
+        and False is returned. Raises `StoreMisuse` for segments that are not of what it inherits.
+        """
+
+    @abstractmethod
+    def adopt(self, fork: ThreadRecord, origin: ThreadRecord) -> bool:
+        """Make what a fork inherits from its origin its own, once all of it was grafted: from then on its origin is
+        that of its origin, whose row `origin` was read after the last graft.
+
+        In the same transaction it takes over its origin's floor and names as far as they concern it, and the run that
+        it goes on with gets a row. Its owner, if it has one, goes on. Done only if the thread is still the fork that
+        `fork` was read of, is not being copied in, and its origin has the same origin as in `origin`; otherwise nothing
+        changes, and False is returned.
+        """
+
+    @abstractmethod
     def image(self, thread_id: str) -> ThreadImage:
         """A thread's row, runs and messages as they were at one moment. Raises `UnknownThread`."""
 

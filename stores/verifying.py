@@ -13,7 +13,7 @@ from .fetching import Width
 from .records import LOADING, Segment, ThreadImage, ThreadRecord
 from .retention import READABLE, SETTING, Meaning, retention_from
 from .segments import Kind
-from .transitions import protected
+from .transitions import first_of, protected
 
 _DAMAGE = (Corrupt, NewerFormat, DisallowedType, StoreMisuse)
 
@@ -86,8 +86,9 @@ def _verify(
         found = replace(done, problems=[])
         row = store.thread(thread_id)
         left = _Checker(store, meaning, found, thread_id).run(row, needed)
-        if store.thread(thread_id).floor == row.floor:
-            break  # else retention was at work on it, and what was missed may just be gone
+        now = store.thread(thread_id)
+        if (now.floor, now.origin) == (row.floor, row.origin):
+            break  # else retention was at work on it, or its origin deleted: what was missed may just be elsewhere
     done.held, done.segments, done.rows = found.held, found.segments, found.rows
     done.checkpoints = found.checkpoints
     done.problems += found.problems
@@ -132,9 +133,9 @@ class _Checker:
     # -- segments ------------------------------------------------------------------------------------------------
 
     def _segments(self, row: ThreadRecord, sieve: Sieve, readable: bool) -> None:
-        start = row.origin.seq + 1 if row.origin is not None else 1
+        start = first_of(row)
         self._above = row.seq + 1
-        for segment, goes_on in self._newest_first(row.seq):
+        for segment, goes_on in self._newest_first(row.seq, start):
             self._done.segments += 1
             self._done.rows += len(segment.rows)
             if goes_on and segment.last >= self._above:
@@ -158,13 +159,13 @@ class _Checker:
         if self._above > max(start, row.floor) and row.seq >= start:
             self._tell(f"commits {start}..{self._above - 1} are missing")
 
-    def _newest_first(self, last: int) -> Iterator[tuple[Segment, bool]]:
+    def _newest_first(self, last: int, first: int) -> Iterator[tuple[Segment, bool]]:
         """The segments that decode, and whether each was read together with the one before it: between two reads some
         may be put together. Those that do not decode are told of, one by one."""
         width = Width()
-        while last >= 1:
+        while last >= first:
             try:
-                found = self._store.segments(self._id, last=last, limit=width.count)
+                found = self._store.segments(self._id, first=first, last=last, limit=width.count)
             except _DAMAGE as error:
                 if width.count > 1:
                     width.count = max(1, width.count // 4)

@@ -31,6 +31,7 @@ THEMES = (
     "creation",
     "deletion",
     "forks",
+    "handovers",
     "integrity",
     "listing",
     "messages",
@@ -51,6 +52,7 @@ from .copies import Copies  # noqa: E402
 from .creation import ThreadCreation  # noqa: E402
 from .deletion import Deletion  # noqa: E402
 from .forks import Forks  # noqa: E402
+from .handovers import Handovers  # noqa: E402
 from .harness import Harness, StoreSuite  # noqa: E402
 from .integrity import Integrity, Values  # noqa: E402
 from .listing import Listing  # noqa: E402
@@ -69,6 +71,7 @@ __all__ = [
     "Copies",
     "Deletion",
     "Forks",
+    "Handovers",
     "Harness",
     "Integrity",
     "Listing",

@@ -8,6 +8,7 @@ from .copies import Copies
 from .creation import ThreadCreation
 from .deletion import Deletion
 from .forks import Forks
+from .handovers import Handovers
 from .integrity import Integrity, Values
 from .listing import Listing
 from .messages import Messages
@@ -31,6 +32,7 @@ class StoreConformance(
     Listing,
     Forks,
     Deletion,
+    Handovers,
     Amendments,
     Rewriting,
     Copies,

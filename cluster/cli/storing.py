@@ -147,7 +147,8 @@ def _pruned(done: Progress, failed: list[tuple[str, str]], dry_run: bool) -> Ans
         ("rows dropped", f"{done.dropped:,}"),
         ("segments", f"{done.before:,} became {done.after:,}, {decimal(done.written)} written"),
         ("threads deleted", f"{done.deleted:,}"),
-        ("threads kept for their forks", f"{done.referenced:,}"),
+        ("forks that took over what they had of them", f"{done.cut_off:,}"),
+        ("threads left, as a part cannot be cut off", f"{done.referenced:,}"),
     ]
     notes = [f"thread {name!r} was left as it is: {why}" for name, why in failed]
     return Answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 _OF_A_THREAD = (
+    "adopt",
     "amend",
     "claim",
     "commit",
@@ -12,6 +13,7 @@ _OF_A_THREAD = (
     "delete",
     "deliver",
     "forks",
+    "graft",
     "image",
     "load",
     "messages",

@@ -70,6 +70,12 @@ local function schedule(number, id, status, wake_at)
   end
 end
 
+-- Whether a row is still that of the fork that somebody has read, and nothing else is done with it.
+local function same_fork(now, made_at, origin_thread, origin_seq)
+  return now.driver and now.driver ~= 'loading' and tonumber(now.created_at) == tonumber(made_at)
+    and now.origin_thread == origin_thread and now.origin_seq == origin_seq
+end
+
 -- A number that no thread of the partition had: the time in microseconds, or one more than the last.
 local function next_number()
   local time = redis.call('TIME')

@@ -218,6 +218,9 @@ FROM unnest($1::text[], $2::bigint[]) AS asked (thread_id, first)
 JOIN {schema}.threads ON threads.thread_id = asked.thread_id
 JOIN {schema}.segments ON segments.thread = threads.number AND segments.first = asked.first
 
+-- name: set_origin
+UPDATE {schema}.threads SET origin_thread = $2::text, origin_seq = $3::bigint WHERE thread_id = $1
+
 -- name: message
 SELECT {message_columns} FROM {schema}.messages JOIN {schema}.threads ON threads.number = messages.thread
 WHERE threads.thread_id = $1 AND messages.message_id = $2
@@ -247,6 +250,7 @@ FROM json_to_record($1::json) AS input (
     thread_id text, run bigint, status text, "end" bigint, reason text, metadata json, created_at double precision,
     ended_at double precision
 ) JOIN {schema}.threads ON threads.thread_id = input.thread_id
+ON CONFLICT DO NOTHING
 
 -- name: runs
 -- One row of nulls for a thread without runs, none for a thread that is not there.
@@ -274,6 +278,12 @@ ORDER BY first DESC LIMIT $4
 SELECT first, last, commit_id
 FROM {schema}.segments JOIN {schema}.threads ON threads.number = segments.thread
 WHERE thread_id = $1 AND first BETWEEN $2 AND $3 ORDER BY first
+
+-- name: holds
+SELECT EXISTS (
+    SELECT FROM {schema}.segments JOIN {schema}.threads ON threads.number = segments.thread
+    WHERE thread_id = $1 AND first <= $3::bigint AND last >= $2::bigint
+)
 
 -- name: drop_segments
 DELETE FROM {schema}.segments

@@ -46,6 +46,9 @@ UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, stat
     driver = ?18, wake_at = ?19, retention = ?20, names = ?21, floor = ?22, tidied = ?23
 WHERE thread_id = ?1
 
+-- name: set_origin
+UPDATE threads SET origin_thread = ?2, origin_seq = ?3 WHERE thread_id = ?1
+
 -- name: replace_thread
 UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, status = ?7, reason = ?8, run = ?9,
     runs = ?10, owner = ?11, crashes = ?12, waits = ?13, updated_at = ?14, graph = ?15, version = ?16, graph_key = ?17,
@@ -160,6 +163,7 @@ SELECT number, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM threads WHERE thread_id = ?1
 -- name: insert_run
 INSERT INTO runs (thread, run, status, "end", reason, error, metadata, created_at, ended_at)
 SELECT number, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM threads WHERE thread_id = ?1
+ON CONFLICT DO NOTHING
 
 -- name: runs
 SELECT run, status, "end", reason, error, metadata, created_at, ended_at FROM runs WHERE thread = ? ORDER BY run
@@ -197,6 +201,9 @@ SELECT graph_key, name, version, kind, body, signature, paths FROM graphs WHERE 
 
 -- name: old_segments
 SELECT first, last, commit_id FROM segments WHERE thread = ? AND first >= ? AND first <= ? ORDER BY first
+
+-- name: holds
+SELECT EXISTS (SELECT 1 FROM segments WHERE thread = ? AND first <= ? AND last >= ?)
 
 -- name: drop_segments
 DELETE FROM segments WHERE thread = ? AND first >= ? AND first <= ?

@@ -19,7 +19,6 @@ from perdure import (
     ThreadBusy,
     ThreadExists,
     ThreadHandle,
-    ThreadReferenced,
     UnknownThread,
 )
 from perdure.cluster.client import IfBusy
@@ -198,7 +197,7 @@ def test_restart_of_a_running_thread_is_refused(client: Client, folder: str) -> 
 # -- forks and deletion ----------------------------------------------------------------------------------------------
 
 
-def test_a_fork_goes_its_own_way_and_keeps_its_origin_from_being_deleted(client: Client, folder: str) -> None:
+def test_a_fork_goes_its_own_way_also_when_its_origin_is_deleted(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
         thread.result(timeout=20)
@@ -211,14 +210,25 @@ def test_a_fork_goes_its_own_way_and_keeps_its_origin_from_being_deleted(client:
     fork.resume("no")
     assert fork.result(timeout=20)["items"] == ["first", "forked", "no", "last"]
     assert thread.get_state().values["items"] == ["first", "yes", "last"]
-    assert [state.values.get("items") for state in fork.get_state_history()][-1] in ([], None)
-    with pytest.raises(ThreadReferenced, match=fork.thread_id):
-        client.delete(thread.thread_id)
-    client.delete(fork.thread_id)
+    later = thread.fork(asking, thread_id=f"{thread.thread_id}-later")
+    with pytest.raises(Interrupted):
+        later.result(timeout=20)
+    before = [state.values.get("items") for state in fork.get_state_history()]
+    assert before[-1] in ([], None)
+    # Parked in the run that it has from its origin, which it goes on with by itself.
     client.delete(thread.thread_id)
-    for gone in (thread, fork):
-        with pytest.raises(UnknownThread):
-            _ = gone.status
+    with pytest.raises(UnknownThread):
+        _ = thread.status
+    assert [state.values.get("items") for state in fork.get_state_history()] == before
+    later.resume("late")
+    assert later.result(timeout=20)["items"] == ["first", "late", "last"]
+    back = fork.fork(asking, thread_id=f"{thread.thread_id}-back")
+    with pytest.raises(Interrupted):
+        back.result(timeout=20)
+    for handle in (fork, later):
+        client.delete(handle.thread_id)
+    back.resume("again")
+    assert back.result(timeout=20)["items"] == ["first", "again", "last"]
 
 
 def test_parallel_interrupts_are_answered_one_at_a_time(client: Client, folder: str) -> None:

@@ -120,6 +120,12 @@ class Delegating(CheckpointStore):
     def rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[Segment]) -> bool:
         return self.inner.rewrite(thread_id, old, new)
 
+    def graft(self, fork: ThreadRecord, segments: Sequence[Segment]) -> bool:
+        return self.inner.graft(fork, segments)
+
+    def adopt(self, fork: ThreadRecord, origin: ThreadRecord) -> bool:
+        return self.inner.adopt(fork, origin)
+
     def image(self, thread_id: str) -> ThreadImage:
         return self.inner.image(thread_id)
 

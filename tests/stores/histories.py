@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from perdure.runtime.control import FORMAT, Control, encode_control
 from perdure.runtime.meaning import RuntimeMeaning
 from perdure.stores.base import CheckpointStore
+from perdure.stores.deletion import delete_thread
 from perdure.stores.errors import UnknownCheckpoint
 from perdure.stores.history import HistoryReader
 from perdure.stores.records import Amendment, Origin, Retention, Status
@@ -68,7 +69,7 @@ class Model:
     def act(self) -> None:
         """Do something at random."""
         thread_id = self.chance.choice(list(self.own))
-        action = self.chance.choices((self.write, self.fork, self.name, self.unname, self.remove), (20, 2, 2, 1, 1))[0]
+        action = self.chance.choices((self.write, self.fork, self.name, self.unname, self.remove), (20, 2, 2, 1, 2))[0]
         action(thread_id)
 
     # -- what is there -------------------------------------------------------------------------------------------
@@ -188,14 +189,33 @@ class Model:
         self.store.amend(thread_id, Amendment(names={self.chance.choice(("x", "y", "z")): 0}))
 
     def remove(self, thread_id: str) -> None:
-        """Delete a fork that has none itself."""
-        if thread_id == "t0" or self.store.forks(thread_id):
+        """Delete a thread; its forks take over what they had of it."""
+        if len(self.own) < 2:
             return
         row = self.store.thread(thread_id)
         given: dict[str, Any] = {"status": Status.SUCCEEDED, "release": True}
         self.store.commit([commit(row.seq + 1, thread_id=thread_id, rows=(), **given)])
-        self.store.delete(thread_id)
-        del self.own[thread_id], self.forked[thread_id]
+        expected = {fork: self.visible(fork) for fork, origin in self.forked.items() if origin.thread_id == thread_id}
+        # Where it took off a fork has only what became known of tasks since then.
+        pending = {
+            fork: [one.payload for one in HistoryReader(self.store, fork).pending(self.forked[fork].seq)]
+            for fork in expected
+        }
+        delete_thread(self.store, thread_id)
+        wrote = self.own.pop(thread_id)
+        above = self.forked.pop(thread_id, None)
+        for fork, seen in expected.items():
+            last = self.forked[fork].seq
+            for seq, one in wrote.items():
+                if seq <= last:
+                    self.own[fork][seq] = replace(one, pending=pending[fork] if seq == last else [])
+            del self.forked[fork]
+            if above is not None:
+                self.forked[fork] = above
+            now = self.visible(fork)
+            # Its own retention holds for them now, and what other forks alone had kept goes with the thread.
+            floor = max(self.store.thread(fork).floor, row.floor)
+            assert all(now[seq].manifest == seen[seq].manifest for seq in seen if seq >= floor), (self.seed, fork)
 
     def retention(self) -> Retention:
         """Any."""

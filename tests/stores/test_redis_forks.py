@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from perdure.stores.deletion import delete_thread
 from perdure.stores.errors import (
     StoreError,
     StoreMisuse,
@@ -94,11 +95,22 @@ def forked(store: RedisStore) -> None:
     store.create(FORK, MAIL)
 
 
+def between(store: RedisStore) -> None:
+    """A thread that is a fork itself, and has one."""
+    parent(store)
+    fork = partial(new_thread, status=Status.PAUSED)
+    store.create(fork("mid", origin=Origin(thread_id="t", seq=2), seq=2))
+    store.claim("mid", epoch=0, token=TOKEN, owner="o")
+    store.commit([commit(3, thread_id="mid"), commit(4, thread_id="mid", release=True)])
+    store.create(fork("fork", origin=Origin(thread_id="mid", seq=4), seq=4))
+
+
 SCENES: dict[str, tuple[Callable[[RedisStore], None], Callable[[RedisStore], Any], list[str]]] = {
     "create": (parent, lambda store: store.create(FORK, MAIL), ["fork", "t"]),
     "delete the fork": (forked, lambda store: store.delete("fork"), ["t"]),
     "delete the origin": (parent, lambda store: store.delete("t"), []),
     "load": (forked, lambda store: copied(store), ["copy", "fork", "t"]),
+    "delete what is between": (between, lambda store: delete_thread(store, "mid"), ["fork", "t"]),
     "forks": (forked, lambda store: store.forks("t"), ["fork", "t"]),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Amendment, Commit, Origin, Retention, Segment, Status
 from perdure.stores.retention import floor_of, retention_data, retention_from
 from perdure.stores.segments import Kind, Row
-from perdure.stores.tidying import Tidier
+from perdure.stores.tidying import Progress, Tidier
 from tests.sim.faults import Delegating, Died
 from tests.stores.backends import ANY, TOKEN, Backend, commit, message, new_thread, owned
 from tests.stores.histories import MEANING, Model, control_row, tidied
@@ -111,15 +112,16 @@ def test_a_sweep_may_die_at_every_one_of_its_writes() -> None:
             model = Model(MemoryStore(), 7)
             for _ in range(60):
                 model.act()
-            model.write("t0", 30)
+            oldest = next(iter(model.own))
+            model.write(oldest, 30)
             for _ in range(20):
-                model.write("t0")
+                model.write(oldest)
             retention = Retention(max_checkpoints=3)
             try:
-                tidied(Dying(model.store, calls, after=after), "t0", retention)
+                tidied(Dying(model.store, calls, after=after), oldest, retention)
             except Died:
                 model.check()
-                tidied(model.store, "t0", retention)
+                tidied(model.store, oldest, retention)
                 model.check()
             else:
                 assert calls > 2
@@ -264,17 +266,25 @@ def test_ended_threads_are_deleted_after_a_time(store: CheckpointStore) -> None:
     for name, status, at in (("old", Status.FAILED, 1.0), ("new", Status.FAILED, NOW), ("live", None, 1.0)):
         owned(store, name)
         store.commit([commit(1, thread_id=name, rows=(control_row(1, {}),), head=1, status=status, at=at)])
-    store.create(new_thread("child", origin=Origin(thread_id="old", seq=1), seq=1, head=1))
+    for name, seq in (("child", 1), ("part", 0)):
+        store.create(new_thread(name, origin=Origin(thread_id="old", seq=seq), seq=seq, head=seq))
     tidier = Tidier(store=store, meaning=MEANING, retention=week)
 
-    def passed(name: str) -> tuple[int, int]:
-        found = list(tidier.thread(name, NOW + 1, thorough=True))
-        return sum(one.deleted for one in found), sum(one.referenced for one in found)
+    def passed(name: str, tidier: Tidier = tidier) -> tuple[int, int, int]:
+        found = sum(tidier.thread(name, NOW + 1, thorough=True), Progress())
+        return found.deleted, found.cut_off, found.referenced
 
-    assert [passed(name) for name in ("old", "new", "live", "gone")] == [(0, 1), (0, 0), (0, 0), (0, 0)]
-    store.claim("child", epoch=0, token=TOKEN, owner="o")
-    store.commit([commit(2, thread_id="child", rows=(), status=Status.CANCELLED, at=1.0, release=True)])
-    assert [passed(name) for name in ("child", "old")] == [(1, 0), (1, 0)]
+    # A thread that belongs to it from its beginning is not cut off; what was forked from it is.
+    assert [passed(name) for name in ("old", "new", "live", "gone")] == [(0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 0)]
+    for name, seq in (("part", 1), ("child", 2)):
+        store.claim(name, epoch=0, token=TOKEN, owner="o")
+        (result,) = store.commit([commit(seq, thread_id=name, rows=(), status=Status.CANCELLED, at=1.0, release=True)])
+        assert not isinstance(result, Exception), result
+    dry = replace(tidier, dry_run=True)
+    assert [passed(name, dry) for name in ("old", "part", "child")] == [(0, 0, 1), (1, 0, 0), (1, 0, 0)]
+    assert [passed(name) for name in ("part", "old")] == [(1, 0, 0), (1, 1, 0)]
+    assert store.thread("child").origin is None
+    assert passed("child") == (1, 0, 0)
     assert [row.thread_id for row in store.threads().threads] == ["live", "new"]
 
 
