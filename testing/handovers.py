@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -279,8 +279,8 @@ class Handovers(StoreSuite):
             delete_thread(harness.open(), "t")
             return ""
 
-        forking = [partial(branch, number) for number in range(6)]
-        answers = race([*forking[:3], delete, delete, *forking[3:]])
+        calls: list[Callable[[], str]] = [partial(branch, number) for number in range(6)]
+        answers = race([*calls[:3], delete, delete, *calls[3:]])
         assert all(isinstance(answer, str | UnknownThread) for answer in answers), answers
         made = [answer for answer in answers if isinstance(answer, str) and answer]
         delete_thread(store, "t")

@@ -21,7 +21,18 @@ FLOORS = {"stores": 1, "runtime": 2, "actors": 3, "cluster": 4}
 BESIDE = ("examples", "saver", "testing")
 """Folders that use the floors, and that no floor uses."""
 
-STORES_FOR_RUNTIME = {"base", "records", "segments", "deltas", "codec", "history", "errors", "processes", "tidying"}
+STORES_FOR_RUNTIME = {
+    "base",
+    "records",
+    "segments",
+    "deltas",
+    "codec",
+    "history",
+    "lineage",
+    "errors",
+    "processes",
+    "tidying",
+}
 
 DRIVERS = {
     "ray": ("actors/*", "cluster/*"),
