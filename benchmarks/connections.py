@@ -39,7 +39,8 @@ from perdure.stores.errors import StoreError
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.records import Commit, Committed, ThreadRecord
 from perdure.stores.sealing import Encoded
-from perdure.stores.segments import Kind, Row, encode_segment
+from perdure.stores.segment_codec import encode_segment
+from perdure.stores.segments import Kind, Row
 from tests.servers.postgres import PostgresServer
 
 from .disk import sync_seconds

@@ -9,8 +9,8 @@ from operator import attrgetter
 
 from ..runtime.control import Control, decode_control
 from ..stores.base import CheckpointStore
+from ..stores.columns import size_of
 from ..stores.errors import UnknownCheckpoint, UnknownThread
-from ..stores.fetching import size_of
 from ..stores.history import HistoryReader
 from ..stores.records import ThreadRecord
 from ..stores.segments import Kind, Row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -9,13 +10,15 @@ from threading import Lock
 
 from cachetools import LRUCache
 
+from ..stores.columns import Rows, size_of, upto
+from ..stores.history import COMMIT
 from ..stores.lineage import KnownRows, RowKey
 from ..stores.records import ThreadRecord
 from ..stores.segments import Row
 from .errors import InputError
 
-_ENTRY = 400
-"""Bytes that an entry takes beside its payloads, about."""
+_ENTRY = 336
+"""Bytes that an entry takes beside its rows, about."""
 _THREADS = 10_000
 """Threads that are told apart."""
 
@@ -27,7 +30,7 @@ class CacheOptions:
     max_bytes: int = 64 * 1024 * 1024
     """Encoded bytes at most, of all threads together; 0 keeps nothing."""
     max_entries: int = 100_000
-    """Versions of channels, and commits, at most."""
+    """Channels (what makes up a version of one), and commits, at most."""
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_entries"):
@@ -57,7 +60,9 @@ class ReadCache:
 
     def __init__(self, options: CacheOptions | None = None) -> None:
         self.options = options or CacheOptions()
-        self._rows: LRUCache[tuple[int, RowKey], tuple[Row, ...]] = LRUCache(self.options.max_bytes, _size)
+        self._rows: LRUCache[tuple[int, RowKey], Sequence[Row]] = LRUCache(self.options.max_bytes, _size)
+        self._newest: dict[tuple[int, str], list[int]] = {}
+        """By channel: the newest version of each of its entries, rising. Some may be gone since."""
         self._threads: LRUCache[str, _Incarnation] = LRUCache(_THREADS)
         self._numbers = count()
         self._lock = Lock()
@@ -81,19 +86,35 @@ class ReadCache:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, number: int, key: RowKey) -> tuple[Row, ...] | None:
+    def take(self, number: int, key: RowKey) -> Sequence[Row] | None:
         """Rows of a thread that was given this number."""
         with self._lock:
-            return self._rows.get((number, key))
+            rows = self._rows.get((number, key))
+            return rows if rows is not None or key[0] == COMMIT else self._part(number, *key)
 
-    def keep(self, number: int, key: RowKey, rows: tuple[Row, ...]) -> None:
+    def keep(self, number: int, key: RowKey, rows: Sequence[Row]) -> None:
         """Keep rows, unless they are too large."""
         if _size(rows) > self.options.max_bytes:
             return
         with self._lock:
+            if key[0] != COMMIT and (number, key) not in self._rows:
+                insort(self._newest.setdefault((number, key[0]), []), key[1])
             self._rows[number, key] = rows
             while len(self._rows) > self.options.max_entries:
                 self._rows.popitem()
+
+    def _part(self, number: int, channel: str, version: int) -> Sequence[Row] | None:
+        """The rows of a version that a newer one came from."""
+        newest = self._newest.get((number, channel), [])
+        place = bisect_left(newest, version)
+        while place < len(newest):
+            rows = self._rows.get((number, (channel, newest[place])))
+            if rows is not None:
+                return upto(rows, version)
+            del newest[place]
+        if not newest:
+            self._newest.pop((number, channel), None)
+        return None
 
 
 class _Known:
@@ -109,8 +130,8 @@ class _Known:
         return self._cache.take(self._number, key)
 
     def put(self, key: RowKey, rows: Sequence[Row]) -> None:
-        self._cache.keep(self._number, key, tuple(rows))
+        self._cache.keep(self._number, key, rows if isinstance(rows, Rows) else tuple(rows))
 
 
-def _size(rows: tuple[Row, ...]) -> int:
-    return sum(len(row.payload) for row in rows) + _ENTRY * (len(rows) or 1)
+def _size(rows: Sequence[Row]) -> int:
+    return _ENTRY + size_of(rows)

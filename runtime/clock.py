@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from typing import Protocol
 
 
@@ -33,4 +33,4 @@ class SystemClock:
         return time.monotonic()
 
     def unique(self) -> str:
-        return uuid.uuid4().hex
+        return os.urandom(16).hex()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..stores.records import UNDELIVERED, Commit, RunUpdate, Status
 from ..stores.segments import Kind, Row
@@ -80,8 +80,18 @@ class Draft:
         self.expect_inbox = None
 
 
-def merge_drafts(drafts: list[Draft], base: Commit) -> Commit:
-    """One commit of consecutive drafts. `base` gives thread, epoch, token, commit id and time.
+class Stamp(NamedTuple):
+    """What a commit has besides what its drafts hold."""
+
+    thread_id: str
+    epoch: int
+    token: str
+    commit_id: str
+    at: float
+
+
+def merge_drafts(drafts: list[Draft], stamp: Stamp) -> Commit:
+    """One commit of consecutive drafts.
 
     Results of tasks that a later draft of the same commit has merged into a checkpoint are left out: no crash can come
     between the two.
@@ -93,8 +103,12 @@ def merge_drafts(drafts: list[Draft], base: Commit) -> Commit:
         rows = draft.all_rows()
         newest_first.append([row for row in rows if row.kind != Kind.RESULT] if merged else rows)
         merged = merged or draft.checkpoint
-    return replace(
-        base,
+    return Commit(
+        thread_id=stamp.thread_id,
+        epoch=stamp.epoch,
+        token=stamp.token,
+        commit_id=stamp.commit_id,
+        at=stamp.at,
         first=drafts[0].seq,
         last=last.seq,
         rows=tuple(chain.from_iterable(reversed(newest_first))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..stores.columns import size_of, upto
 from ..stores.history import COMMIT, tells
 from ..stores.lineage import KnownRows
 from ..stores.segments import Kind, Row
@@ -22,8 +23,8 @@ class KeptRows:
     def __init__(self, known: KnownRows, most: int) -> None:
         self._known = known
         self._most = most
-        self._channels: dict[str, list[Row]] = {}
-        """For each channel the rows from its last whole value on, oldest first."""
+        self._channels: dict[str, list[Sequence[Row]]] = {}
+        """For each channel the rows from its last whole value on, oldest first, in some pieces."""
         self._sizes: dict[str, int] = {}
         self._commits: dict[int, list[Row]] = {}
         """What else the commits hold, from the newest checkpoint on."""
@@ -34,7 +35,7 @@ class KeptRows:
     def start(self, channels: Mapping[str, Sequence[Row]]) -> None:
         """Take the rows that recovery read."""
         for name, rows in channels.items():
-            self._put(name, list(rows))
+            self._put(name, rows)
         self._bound()
 
     def add(self, draft: Draft) -> None:
@@ -49,8 +50,9 @@ class KeptRows:
     def give(self) -> None:
         """Hand everything over, once it is durable."""
         self._look_through()
-        for name, rows in self._channels.items():
-            self._known.put((name, rows[-1].version), rows)
+        for name, pieces in self._channels.items():
+            for rows in pieces:
+                self._known.put((name, rows[-1].version), rows)
         for seq, rows in self._commits.items():
             self._known.put((COMMIT, seq), rows)
 
@@ -77,17 +79,21 @@ class KeptRows:
         self._drafts, self._bytes = [], 0
         self._bound()
 
-    def _put(self, name: str, rows: list[Row]) -> None:
+    def _put(self, name: str, rows: Sequence[Row]) -> None:
         older, base = self._channels.get(name, []), _base(rows)
-        while older and older[-1].version > base:
-            self._sizes[name] -= len(older.pop().payload)
-        size = sum(len(row.payload) for row in rows)
-        if older and older[-1].version == base:
-            older += rows
-            self._sizes[name] += size
+        while older and older[-1][-1].version > base:
+            last = upto(older.pop(), base)
+            if last is not None:
+                older.append(last)
+        if older and older[-1][-1].version == base:
+            # Pieces of about one size are put together, so that there are few.
+            while older and len(older[-1]) <= 2 * len(rows):
+                rows = (*older.pop(), *rows)
+            older.append(rows)
         else:
             # Either a whole value, or the rest of it has to be looked for elsewhere.
-            self._channels[name], self._sizes[name] = rows, size
+            self._channels[name] = older = [rows]
+        self._sizes[name] = sum(map(size_of, older))
 
     def _headed(self, commits: Mapping[int, Sequence[Row]]) -> bool:
         """Whether these reach back to a checkpoint."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
+from ..stores.columns import columns_of
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import RunRecord, Status, ThreadRecord
@@ -51,8 +52,9 @@ def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec, cache: R
     if record.head:
         control = load_head(reader, record)
         rows = reader.channels(control.manifest, at=record.head)
-        for channel, (first, *deltas) in rows.items():
-            sizes.start(channel, len(first.payload), sum(len(row.payload) for row in deltas))
+        for channel, found in rows.items():
+            ends = columns_of(found).ends
+            sizes.start(channel, ends[1], ends[-1] - ends[1])
         if kept is not None:
             kept.start(rows)
         values = values_of(rows, codec, record.thread_id)

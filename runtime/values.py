@@ -7,7 +7,8 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
-from ..stores.deltas import apply_deltas, decode_delta
+from ..stores.columns import Columns, columns_of
+from ..stores.deltas import apply_stored
 from ..stores.errors import StoreError
 from ..stores.segments import Kind, Row
 
@@ -112,16 +113,26 @@ def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread
 
 def decode_rows(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Any:
     """The value that a channel's rows are made of. Raises `Corrupt`, `DisallowedType` naming the record."""
-    row = rows[0]
+    columns = columns_of(rows)
+    payloads = columns.payloads()
+    first = 0 if columns.kinds[0] == Kind.DELTA else 1
     try:
-        base = None if row.kind == Kind.DELTA else codec.decode(row.encoding, row.payload)
-        deltas = []
-        for row in rows if rows[0].kind == Kind.DELTA else rows[1:]:
-            deltas.append(decode_delta(codec, row.encoding, row.payload))
-        return apply_deltas(base, deltas)
+        base = codec.decode(columns.encodings[0], payloads[0]) if first else None
+        return apply_stored(codec, base, columns.encodings[first:], payloads[first:])
     except StoreError as error:
-        error.args = (f"thread {thread_id!r}, channel {channel!r} at version {row.version}: {error}",)
+        version = _damaged(columns, codec)
+        error.args = (f"thread {thread_id!r}, channel {channel!r} at version {version}: {error}",)
         raise
+
+
+def _damaged(columns: Columns, codec: Codec) -> int:
+    """The first version that does not decode; the last where all do, but do not fit together."""
+    for version, encoding, payload in zip(columns.versions, columns.encodings, columns.payloads(), strict=True):
+        try:
+            codec.decode(encoding, payload)
+        except StoreError:
+            return version
+    return columns.versions[-1]
 
 
 def _decoder(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Callable[[], Any]:

@@ -12,9 +12,9 @@ from ..stores.base import CommitResult
 from ..stores.errors import Fenced, InboxChanged, StoreError, StoreUnavailable
 from ..stores.records import Commit, Committed
 from .clock import Clock
-from .draft import Draft, merge_drafts
+from .draft import Draft, Stamp, merge_drafts
 
-UPKEEP_EVERY = 1024
+UPKEEP_EVERY = 512
 """Segments of a thread after which the background writer, if there is one, is woken to look after them."""
 
 
@@ -82,7 +82,7 @@ class Lane:
         self.queue.append(draft)
         self._writer.wake(self, soon=soon)
 
-    def load(self, base: Commit) -> Commit | None:
+    def load(self, clock: Clock) -> Commit | None:
         """The next commit to send; None if there is nothing."""
         if self.flight is None:
             drafts: list[Draft] = []
@@ -90,7 +90,8 @@ class Lane:
                 drafts.append(self.queue.popleft())
             if not drafts:
                 return None
-            self.flight = (merge_drafts(drafts, base), drafts)
+            stamp = Stamp(self.thread_id, self.epoch, self.token, clock.unique(), clock.time())
+            self.flight = (merge_drafts(drafts, stamp), drafts)
         return self.flight[0]
 
     def settle(self, result: Committed | Fenced | InboxChanged) -> None:
@@ -193,7 +194,7 @@ class Writer:
             with self._ready_lock:
                 lanes = sorted(self._ready, key=lambda lane: lane.thread_id)
                 self._ready.clear()
-            loaded = [(lane, commit) for lane in lanes if not lane.dead and (commit := lane.load(self._base(lane)))]
+            loaded = [(lane, commit) for lane in lanes if not lane.dead and (commit := lane.load(self._clock))]
             if not loaded:
                 return False
             self._write(loaded)
@@ -218,14 +219,3 @@ class Writer:
             if lane.queue:
                 with self._ready_lock:
                     self._ready[lane] = None
-
-    def _base(self, lane: Lane) -> Commit:
-        return Commit(
-            thread_id=lane.thread_id,
-            epoch=lane.epoch,
-            token=lane.token,
-            commit_id=self._clock.unique(),
-            first=0,
-            last=0,
-            at=self._clock.time(),
-        )

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from ..stores.chains import VALUES, Key
+from ..stores.chains import Key
 from ..stores.errors import ClaimLost, Fenced
 from ..stores.fetching import newest_first
-from ..stores.segments import Kind, Row
+from ..stores.segments import VALUES, Kind, Row
 from .places import Place, row_of
 from .reader import Found, Reader
 from .records import Tail, checkpoint_row, read_checkpoint, read_writes, writes_row

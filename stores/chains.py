@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from .segments import Kind, Row
-
-VALUES = frozenset({Kind.VALUE, Kind.DELTA, Kind.SNAPSHOT})
-"""Kinds of rows that a channel's value is made of."""
+from .segments import VALUES, Kind, Row
 
 Key = tuple[str, int]
 """A channel and a version of it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .fetching import size_of
+from .columns import size_of
 from .records import Segment
 from .segments import Row
 

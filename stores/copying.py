@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .base import CheckpointStore
+from .columns import size_of
 from .errors import StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
-from .fetching import cut, size_of
+from .fetching import cut
 from .records import LOADING, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
 from .retention import SETTING
 from .transitions import first_of

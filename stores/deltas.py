@@ -11,7 +11,7 @@ must not be changed in place, as everywhere in a graph. A finder returns None wh
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -52,10 +52,39 @@ def encode_delta(codec: Codec, delta: Delta) -> tuple[int, bytes]:
 
 def decode_delta(codec: Codec, encoding: int, payload: bytes | memoryview) -> Delta:
     """The delta again. Raises `Corrupt`, `DisallowedType`."""
-    pair = codec.decode(encoding, payload)
+    return _delta(codec.decode(encoding, payload))
+
+
+def _delta(pair: Any) -> Delta:
     if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not int:
         raise Corrupt("a stored delta is not an operation and its operand")
     return Delta(*pair)
+
+
+def apply_stored(codec: Codec, base: Any, encodings: bytes, payloads: Sequence[bytes | memoryview]) -> Any:
+    """The value that `base` became by encoded deltas, oldest first: `apply_deltas` of what `decode_delta` gives, with
+    most of the time spent once for all. Raises as they do."""
+    if any(encodings):  # none is written with another encoding than MSGPACK, which is 0
+        return apply_deltas(base, [decode_delta(codec, *each) for each in zip(encodings, payloads, strict=True)])
+    pairs = codec.decode_all(payloads)
+    appended = _appended(pairs) if type(base) is list else None
+    return apply_deltas(base, map(_delta, pairs)) if appended is None else base + appended
+
+
+def _appended(pairs: Sequence[Any]) -> list[Any] | None:
+    """The items that were appended, if nothing else was done: for a long list, without an object for each delta."""
+    items: list[Any] = []
+    for pair in pairs:
+        if (
+            type(pair) is not list
+            or len(pair) != 2
+            or type(pair[0]) is not int
+            or pair[0] != _APPEND
+            or type(pair[1]) is not list
+        ):
+            return None
+        items += pair[1]
+    return items
 
 
 def apply_deltas(base: Any, deltas: Iterable[Delta]) -> Any:
@@ -160,6 +189,7 @@ def _fold_int(base: int, deltas: list[Delta]) -> int:
     return total
 
 
+_APPEND = int(Op.APPEND)
 _FEW = 16
 """So many removals from a list are done one by one; more by copying it once."""
 _NUMBERS = frozenset(int(op) for op in Op)

@@ -6,19 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .base import CheckpointStore
+from .columns import size_of
 from .records import Segment
-from .segments import Row
 
 _FEWEST, _MOST = 4, 512
 _BYTES = 4 << 20
 """What one fetch should hold, as far as the one before it lets it be foreseen."""
-_ROW = 64
-"""What a row counts beside its payload."""
-
-
-def size_of(rows: Sequence[Row]) -> int:
-    """Bytes that rows take, about."""
-    return sum(len(row.payload) for row in rows) + _ROW * len(rows)
 
 
 def cut(segment: Segment, first: int, last: int) -> Segment:

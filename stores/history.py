@@ -9,16 +9,17 @@ own: a reader that had looked for them there notices, and looks again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from .base import CheckpointStore
-from .chains import VALUES, Key, base_of, by_version
+from .chains import Key
+from .columns import Columns, Rows, Strand, columns_of, joined
 from .errors import Corrupt, UnknownCheckpoint, UnknownThread
 from .fetching import Width, pages
 from .lineage import KnownRows, Lineage, RowCache, Stretch, stretch_of
 from .records import Segment, ThreadRecord
-from .segments import Kind, Row
+from .segments import VALUES, Kind, Row
 
 T = TypeVar("T")
 
@@ -39,8 +40,8 @@ class _Look:
     """What the last look at single commits brought along: often they are in one segment with what is asked for next."""
 
     thread_id: str
-    told: Mapping[int, Sequence[Row]]
-    values: Mapping[Key, list[Row]]
+    segments: Sequence[Segment]
+    """Newest first."""
 
 
 class HistoryReader:
@@ -60,7 +61,7 @@ class HistoryReader:
         self._lineage = Lineage(store, thread_id, record, cache)
         self._strayed = False
         """Something was taken from another thread than one's own, and it was not looked whether it still counts."""
-        self._look = _Look("", {}, {})
+        self._look = _Look("", ())
         self._forked: dict[str, frozenset[int]] = {}
         self.segments = 0
         """Segments that were read for the values of channels."""
@@ -147,7 +148,7 @@ class HistoryReader:
             first, width = last + 1, width * 4
         return found
 
-    def channels(self, versions: Mapping[str, int], *, at: int | None = None) -> dict[str, list[Row]]:
+    def channels(self, versions: Mapping[str, int], *, at: int | None = None) -> dict[str, Sequence[Row]]:
         """For each channel at its version: the VALUE or SNAPSHOT row, then the deltas on it in order. None at 0.
 
         Each segment that is needed is read once, many at a time. Raises `Corrupt` where a row is missing;
@@ -165,8 +166,8 @@ class HistoryReader:
             self._lineage.forget_cache()
             return self._channels(versions, at)
 
-    def _channels(self, versions: Mapping[str, int], at: int | None) -> dict[str, list[Row]]:
-        chains: dict[str, list[Row]] = {channel: [] for channel in versions}
+    def _channels(self, versions: Mapping[str, int], at: int | None) -> dict[str, Sequence[Row]]:
+        chains: dict[str, list[Columns]] = {channel: [] for channel in versions}
         needed = {channel: version for channel, version in versions.items() if version > 0}
         for stretch in self._stretches():
             absent = self._walk(stretch, needed, chains)
@@ -175,10 +176,10 @@ class HistoryReader:
         if needed:
             channel, version = max(needed.items(), key=lambda item: item[1])
             raise self._missing(channel, version, at)
-        self._look = replace(self._look, values={})  # this may be large, and is not needed twice
-        return {channel: chain[::-1] for channel, chain in chains.items()}
+        self._look = _Look("", ())  # this may be large, and is not needed twice
+        return {channel: Rows(_whole(chain)) for channel, chain in chains.items()}
 
-    def _walk(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Row]]) -> Key | None:
+    def _walk(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Columns]]) -> Key | None:
         """Follow every channel down to the stretch's first commit, from the newest needed version on. Returns what is
         not there."""
         self._enter(stretch)
@@ -195,19 +196,23 @@ class HistoryReader:
             if beyond or not segments:
                 return next(channel for channel in needed if needed[channel] == newest), newest
             lowest = max(segments[-1].first, stretch.first)
-            resolved = _follow(by_version(_rows(segments)), needed, chains, stretch.known)
+            used = _follow(segments, needed, chains, stretch.known)
             stuck = [key for key in needed.items() if key[1] >= lowest]
             if stuck:
                 return stuck[0]
             # Many at a time where the needed ones lie side by side, few where they lie apart.
-            width.learn(segments, useful=resolved * 2 >= len(segments))
+            width.learn(segments, useful=used * 2 >= len(segments))
         return None
 
-    def _follow_known(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Row]]) -> int:
+    def _follow_known(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Columns]]) -> int:
         """Take what need not be read; how much that was."""
-        taken = _follow(stretch.known, needed, chains) if stretch.known is not None else 0
+        taken = 0
+        for channel in list(needed if stretch.known is not None else ()):
+            while channel in needed and (rows := stretch.known.get((channel, needed[channel]))):  # type: ignore[union-attr]
+                _take(channel, columns_of(rows), needed, chains)
+                taken += 1
         if self._look.thread_id == stretch.thread_id:
-            taken += _follow(self._look.values, needed, chains, stretch.known)
+            taken += _follow(self._look.segments, needed, chains, stretch.known)
         return taken
 
     def _told(self, stretch: Stretch, first: int, last: int) -> list[Row]:
@@ -219,15 +224,14 @@ class HistoryReader:
             first += 1
         if first <= last:
             segments = self.store.segments(stretch.thread_id, first=first, last=last)
-            found = _learn(segments, stretch.known)
-            self._look = _Look(stretch.thread_id, found, by_version(_rows(segments)))
-            told |= {seq: rows for seq, rows in found.items() if first <= seq <= last}
+            self._look = _Look(stretch.thread_id, segments)
+            told |= _learn(segments, first, last, stretch.known)
         return [row for seq in sorted(told) for row in told[seq]]
 
     def _known_of(self, stretch: Stretch, seq: int) -> Sequence[Row] | None:
         rows = stretch.known.get((COMMIT, seq)) if stretch.known is not None else None
         if rows is None and self._look.thread_id == stretch.thread_id:
-            return self._look.told.get(seq)
+            return _learn(self._look.segments, seq, seq, stretch.known).get(seq)
         return rows
 
     def _rows(self, stretch: Stretch, first: int, last: int) -> list[Row]:
@@ -242,7 +246,7 @@ class HistoryReader:
         first = max(stretch.first, stretch.floor)
         for page in pages(self.store, stretch.thread_id, last, first=first):
             self._enter(stretch)
-            told = _learn(page, stretch.known)
+            told = _learn(page, page[-1].first, page[0].last, stretch.known) if page else {}
             found = [
                 row
                 for rows in told.values()
@@ -344,12 +348,16 @@ def _rows(segments: Iterable[Segment]) -> Iterator[Row]:
     return (row for segment in segments for row in segment.rows)
 
 
-def _learn(segments: Sequence[Segment], known: KnownRows | None) -> dict[int, list[Row]]:
-    """What the commits in some segments tell, which is put into `known`. (Nothing is known of commits to come.)"""
-    told: dict[int, list[Row]] = {seq: [] for one in segments for seq in range(one.first, one.last + 1)}
-    for row in _rows(segments):
-        if row.checkpoint in told and tells(row):
-            told[row.checkpoint].append(row)
+def _learn(segments: Sequence[Segment], first: int, last: int, known: KnownRows | None) -> dict[int, list[Row]]:
+    """What those of the commits `first..last` tell that are in these segments. It is put into `known`. (Nothing is
+    known of commits to come.)"""
+    told: dict[int, list[Row]] = {}
+    for segment in segments:
+        own = range(max(first, segment.first), min(last, segment.last) + 1)
+        told.update((seq, []) for seq in own)
+        columns = columns_of(segment.rows) if own else _NOTHING
+        for place in columns.telling(own):
+            told[columns.checkpoints[place]].append(columns.row(place))
     if known is not None:
         for seq, rows in told.items():
             known.put((COMMIT, seq), rows)
@@ -357,23 +365,47 @@ def _learn(segments: Sequence[Segment], known: KnownRows | None) -> dict[int, li
 
 
 def _follow(
-    rows: Mapping[Key, list[Row]] | KnownRows,
-    needed: dict[str, int],
-    chains: dict[str, list[Row]],
-    known: KnownRows | None = None,
+    segments: Sequence[Segment], needed: dict[str, int], chains: dict[str, list[Columns]], known: KnownRows | None
 ) -> int:
-    """Take every needed row that is there and what it leads to; how many were taken. Whole values end a channel. What
+    """Take every needed row that is in the segments (newest first) and what it leads to; how often one was of use. What
     is taken is put into `known`."""
-    taken = 0
-    for channel in list(needed):
-        while (group := rows.get((channel, needed[channel]))) is not None:
-            chains[channel].extend(reversed(group))
-            taken += 1
-            if known is not None:
-                known.put((channel, needed[channel]), group)
-            base = base_of(group)
-            if not base:
-                del needed[channel]
+    used = 0
+    for channel, version in list(needed.items()):
+        strands: list[Strand] = []
+        at = version
+        for segment in segments:
+            if segment.last < at:
                 break
-            needed[channel] = base
-    return taken
+            if at < segment.first:
+                continue
+            rows = segment.rows if isinstance(segment.rows, Rows) else Rows(columns_of(segment.rows))
+            strand = rows.strand(channel, at)
+            if strand is None:
+                break
+            strands.append(strand)
+            at = strand.base
+        if strands:
+            columns = joined(reversed(strands))
+            if known is not None:
+                known.put((channel, version), Rows(columns))
+            _take(channel, columns, needed, chains)
+            used += len(strands)
+    return used
+
+
+def _take(channel: str, columns: Columns, needed: dict[str, int], chains: dict[str, list[Columns]]) -> None:
+    """Note rows of a channel that go before those that it has. Whole values end it."""
+    chains[channel].append(columns)
+    base = Strand(columns, (0,)).base
+    if base:
+        needed[channel] = base
+    else:
+        del needed[channel]
+
+
+def _whole(parts: Sequence[Columns]) -> Columns:
+    """All of a channel's rows; `parts` from the newest on."""
+    return parts[0] if len(parts) == 1 else joined(Strand(part, range(part.length)) for part in reversed(parts))
+
+
+_NOTHING: Final = columns_of(())

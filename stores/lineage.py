@@ -23,15 +23,15 @@ RowKey: TypeAlias = Key
 
 
 class KnownRows(Protocol):
-    """Rows of one thread that need not be read again: what a version of a channel adds to the one that it changes, and
-    (under `COMMIT`) what a commit tells of its checkpoint and tasks."""
+    """Rows of one thread that need not be read again: what makes up a version of a channel, from that version back to
+    any that it came from; and (under `COMMIT`) what a commit tells of its checkpoint and tasks."""
 
     def get(self, key: RowKey) -> Sequence[Row] | None:
-        """The rows, if they are known."""
+        """The rows, if they are known, oldest first."""
         ...
 
     def put(self, key: RowKey, rows: Sequence[Row]) -> None:
-        """Remember all of a key's rows."""
+        """Remember a key's rows."""
         ...
 
 

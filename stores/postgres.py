@@ -19,6 +19,7 @@ from .postgres_errors import Taken
 from .postgres_migrations import migrate
 from .postgres_options import PostgresOptions
 from .postgres_records import (
+    LARGEST_SEGMENT,
     claims_input,
     commit_input,
     creation_input,
@@ -30,6 +31,7 @@ from .postgres_records import (
     owner_cells,
     owner_of,
     run_of,
+    step_cells,
     thread_of,
 )
 from .postgres_transaction import Statements, in_parts, run, transaction
@@ -53,7 +55,7 @@ from .records import (
 from .sealing import Encoded, StoredSegment
 from .statements import statements
 from .transactional import Transaction, TransactionalStore
-from .transitions import delivered
+from .transitions import delivered, is_step
 from .vault import PlainVault, Vault
 
 _END = 2**63 - 1
@@ -190,6 +192,11 @@ class PostgresStore(TransactionalStore):
     def _commit(self, group: Sequence[Encoded]) -> list[CommitResult]:
         """One statement in the normal case. What it does not accept is looked at again in a transaction, with locks
         before snapshots: only there it shows whether a commit was applied before."""
+        if len(group) == 1 and is_step(group[0].commit) and len(group[0].data) <= LARGEST_SEGMENT:
+            accepted = self._rows("commit_step", *step_cells(*group[0]))
+            if accepted:
+                return [Committed(seq=group[0].commit.last, inbox=accepted[0][0])]
+            return super()._commit(group)
         ordered = sorted(group, key=lambda each: each.commit.thread_id)
         if len({each.commit.thread_id for each in group}) < len(group) or len(in_parts(group)) > 1:
             return super()._commit(group)

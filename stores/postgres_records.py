@@ -13,6 +13,7 @@ from .arguments import canonical_json
 from .errors import StoreMisuse
 from .records import (
     Claim,
+    Commit,
     Fork,
     GraphRecord,
     Message,
@@ -169,6 +170,22 @@ def commit_input(group: Sequence[Encoded]) -> tuple[str, bytes]:
             entry["ends"] = [{**_run_fields(run), **blob.add(run.error)} for run in runs]
         entries.append(entry)
     return _json(entries), blob.whole()
+
+
+def step_cells(commit: Commit, data: bytes) -> Cells:
+    """The parameters of `commit_step`."""
+    return (
+        commit.thread_id,
+        commit.epoch,
+        commit.token,
+        commit.first,
+        commit.last,
+        commit.head,
+        commit.progress,
+        commit.at or None,
+        commit.commit_id,
+        data,
+    )
 
 
 class _Blob:

@@ -6,7 +6,7 @@ the writer's clock and are for people to read: no decision of the protocol compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -324,7 +324,8 @@ class Segment:
     last: int
     epoch: int
     commit_id: str
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
+    """A tuple, or `columns.Rows`, which is equal to one and makes rows only for who looks at them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from .errors import Corrupt, MissingKey, NewerFormat
 from .records import Commit, Delivery, GraphRecord, Message, RunRecord, RunUpdate, Segment, ThreadRecord
-from .segments import Row, decode_segment, encode_segment
+from .segment_codec import decode_segment, encode_segment
+from .segments import Row
 from .vault import Place, Vault
 
 SEALED_TEXT = "PRDE:"
@@ -70,7 +71,7 @@ class Sealing(NamedTuple):
         except (Corrupt, NewerFormat, MissingKey) as error:
             place = f"thread {thread_id!r}, commits {first}..{last} (commit id {commit_id}) in {self.where}"
             raise type(error)(f"{place}: {error}") from error
-        return Segment(thread_id=thread_id, first=first, last=last, epoch=epoch, commit_id=commit_id, rows=tuple(rows))
+        return Segment(thread_id=thread_id, first=first, last=last, epoch=epoch, commit_id=commit_id, rows=rows)
 
     def _rows(self, thread_id: str, first: int, last: int, commit_id: str, rows: Sequence[Row]) -> bytes:
         # Sealed also where there are no rows: an encrypted store notices a segment that somebody has emptied.

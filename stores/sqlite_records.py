@@ -19,6 +19,7 @@ from .records import (
     ThreadRecord,
 )
 from .retention_form import retention_of, retention_text
+from .sealing import Encoded
 from .transitions import highest_run
 
 Cells = tuple[Any, ...]
@@ -200,6 +201,26 @@ def commit_cells(number: int, commit: Commit) -> Cells:
         commit.progress,
         commit.at or None,
     )
+
+
+def step_cells(commit: Commit) -> Cells:
+    """What `commit_step` takes."""
+    return (
+        commit.thread_id,
+        commit.epoch,
+        commit.token,
+        commit.first,
+        commit.last,
+        commit.head,
+        commit.progress,
+        commit.at or None,
+    )
+
+
+def segment_cells(number: int, encoded: Encoded) -> Cells:
+    """A commit's segment as `commit_segments` takes it; `number` is its thread's."""
+    commit = encoded.commit
+    return (number, commit.first, commit.last, commit.epoch, commit.commit_id, encoded.data)
 
 
 def conditions(where: ThreadFilter, below: int | None, named: Mapping[str, str]) -> tuple[list[str], list[Any]]:

@@ -130,6 +130,19 @@ def highest_run(commit: Commit) -> int:
     return max([commit.run or 0, *(update.run for update in commit.runs)])
 
 
+def is_step(commit: Commit) -> bool:
+    """Whether all that a commit changes of its thread is seq, head, crash count and time. Most are so."""
+    return (
+        commit.status is None
+        and commit.reason is None
+        and commit.run is None
+        and commit.waits is None
+        and commit.wake_at is None
+        and commit.expect_inbox is None
+        and not (commit.runs or commit.applied or commit.release)
+    )
+
+
 def committed(row: ThreadRecord, commit: Commit) -> ThreadRecord:
     """The row after an accepted commit."""
     return replace(

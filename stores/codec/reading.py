@@ -21,8 +21,11 @@ from .classes import opaque
 from .encodings import MARKERS, Encoding, Leaf, Mark, Marker, Opaque
 from .scalars import DECODERS, to_fraction
 
-_CHECKED_FROM = 4096
+CHECKED_FROM = 4096
 """Payloads from this size (bytes) are skimmed before anything is built."""
+_MARK = b"\xc7\x00"
+"""How the packer begins a `Mark`. (It may be part of something else; and bytes that are not ours may spell one
+differently, which shows in the end.)"""
 _FLOOD_FROM = 1 << 16
 """In payloads from this size (bytes) the keys of dicts are looked at too, where enough of them could collide."""
 _MOST_ALIKE = 1000
@@ -37,7 +40,7 @@ class _Suspicious(Exception):
 class Reader:
     """Unpacks one payload."""
 
-    __slots__ = ("_catalog", "_left", "_opaque", "_open", "_pickle")
+    __slots__ = ("_catalog", "_left", "_most", "_opaque", "_open", "_pickle", "_plain")
 
     def __init__(self, catalog: Catalog, *, opaque: bool, pickle: bool) -> None:
         self._catalog = catalog
@@ -47,12 +50,20 @@ class Reader:
         self._left = -1
         """Tagged values that may come before the payload is suspicious; below zero, any number. Python's own hashes of
         texts are random, and too few other numbers share one: only tagged values can be made to collide."""
+        self._most = 0
+        self._plain = False
+        """It has no `Mark`, as far as can be told from the bytes: nobody need look at each list."""
 
-    def read(self, payload: bytes | memoryview) -> Any:
-        """The value. Raises `Corrupt`, `DisallowedType`, `StoreMisuse` where a library is missing."""
+    def read(self, payload: bytes | memoryview, *, most: int | None = None) -> Any:
+        """The value. Raises `Corrupt`, `DisallowedType`, `StoreMisuse` where a library is missing.
+
+        `most`: so many items may a list announce, for a payload that need not be skimmed therefore.
+        """
         try:
-            if len(payload) >= _CHECKED_FROM:
+            if len(payload) >= CHECKED_FROM and most is None:
                 _skim(payload)
+            self._most = len(payload) if most is None else most
+            self._plain = type(payload) is bytes and _MARK not in payload
             if len(payload) >= _FLOOD_FROM:
                 self._left = _MOST_ALIKE
             try:
@@ -60,6 +71,9 @@ class Reader:
             except _Suspicious:
                 self._open, self._left = 0, -1
                 value = self._unpacked(payload, _dict_of)
+            if self._open and self._plain:
+                self._open, self._plain = 0, False
+                value = self._unpacked(payload, None)
         except (StoreError, MemoryError):
             raise
         except Exception as error:  # bytes that are not ours fail in any way there is
@@ -72,9 +86,11 @@ class Reader:
         return unpackb(
             payload,
             ext_hook=self._ext,
-            list_hook=self._list,
+            list_hook=None if self._plain else self._list,
             object_pairs_hook=pairs_hook,
             strict_map_key=False,
+            max_array_len=self._most,
+            max_map_len=self._most // 2,
             unicode_errors="surrogatepass",
             timestamp=3,  # we write none; but its default is an instance of a class of its own
         )

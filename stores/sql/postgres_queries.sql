@@ -208,6 +208,25 @@ changed AS (
 )
 SELECT thread_id, inbox, expected FROM held
 
+-- name: commit_step
+-- A commit by itself that is no more than a step: most are. As `commit` does, but the planner's and the executor's work
+-- for groups, messages and runs takes as long as writing to the disk. Waits for the row's lock and then looks at its
+-- newest state; returns nothing where the commit is not accepted.
+WITH accepted AS (
+    UPDATE {schema}.threads SET
+        seq = $5::bigint,
+        head = coalesce($6::bigint, head),
+        crashes = CASE WHEN $7::boolean THEN 0 ELSE crashes END,
+        updated_at = coalesce($8::double precision, updated_at)
+    WHERE thread_id = $1::text AND epoch = $2::bigint AND token = $3::text AND seq = $4::bigint - 1
+    RETURNING number, inbox
+),
+kept AS (
+    INSERT INTO {schema}.segments (thread, first, last, epoch, commit_id, data)
+    SELECT number, $4, $5, $2, $9::text, $10::bytea FROM accepted
+)
+SELECT inbox FROM accepted
+
 -- name: lock_threads
 SELECT thread_id, epoch, token, seq, inbox FROM {schema}.threads WHERE thread_id = ANY($1::text[]) ORDER BY thread_id
 FOR NO KEY UPDATE

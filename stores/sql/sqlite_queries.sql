@@ -115,6 +115,16 @@ FROM (
 WHERE threads.number = done.number AND threads.epoch = done.epoch AND threads.token = done.token
     AND threads.seq = done.first - 1
 
+-- name: commit_step
+-- A commit by itself that is no more than a step: most are. Returns nothing where it is not accepted.
+UPDATE threads SET seq = ?5, head = coalesce(?6, head), crashes = CASE WHEN ?7 THEN 0 ELSE crashes END,
+    updated_at = coalesce(?8, updated_at)
+WHERE thread_id = ?1 AND epoch = ?2 AND token = ?3 AND seq = ?4 - 1
+RETURNING number, inbox
+
+-- name: commit_step_segment
+INSERT INTO segments (thread, first, last, epoch, commit_id, data) VALUES (?, ?, ?, ?, ?, ?)
+
 -- name: commit_statuses
 UPDATE threads SET status = done.status
 FROM (WITH input (number, last, status) AS (VALUES {rows}) SELECT * FROM input) AS done

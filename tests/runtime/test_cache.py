@@ -146,7 +146,7 @@ def test_its_bounds() -> None:
     cache = ReadCache(CacheOptions(max_bytes=5_000))
     known = cache.of(record())
     for seq in range(20):
-        known.put(("n", seq), [ROW])
+        known.put(("n", seq), [ROW._replace(version=seq)])
     assert cache.bytes <= 5_000
     assert [seq for seq in range(20) if known.get(("n", seq))] == [15, 16, 17, 18, 19]
     assert known.get(("n", 15))

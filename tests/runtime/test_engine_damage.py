@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from perdure import CheckpointStore, CompiledGraph, Corrupt, DisallowedType, NewerFormat, open_store
-from perdure.stores.segments import Kind, decode_segment, encode_segment
+from perdure.stores.segment_codec import decode_segment, encode_segment
+from perdure.stores.segments import Kind
 from tests.runtime.engine import THREAD, chain, says
 
 
@@ -96,7 +97,7 @@ def test_a_checkpoint_of_a_later_format(written: CompiledGraph, tmp_path: Path) 
 
 def test_a_segment_of_a_later_format(written: CompiledGraph, tmp_path: Path) -> None:
     change_newest(tmp_path, lambda data: data[:4] + b"\x63" + data[5:])
-    with pytest.raises(NewerFormat, match=r"thread 't'.*format 99, this Perdure reads up to 1; upgrade"):
+    with pytest.raises(NewerFormat, match=r"thread 't'.*format 99, this Perdure reads up to 2; upgrade"):
         written.invoke(None, THREAD)
 
 

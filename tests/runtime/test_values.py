@@ -37,7 +37,8 @@ from perdure.runtime.snapshots import SnapshotReader
 from perdure.runtime.values import LazyValues, Pending, values_at
 from perdure.stores.codec import Codec
 from perdure.stores.records import Segment
-from perdure.stores.segments import Kind, Row, decode_segment, encode_segment
+from perdure.stores.segment_codec import decode_segment, encode_segment
+from perdure.stores.segments import Kind, Row
 from tests.runtime.engine import THREAD, Log, chain, says, until
 from tests.runtime.test_engine_damage import change_newest
 from tests.sim.faults import Delegating
@@ -267,11 +268,11 @@ def damage(folder: Path, channel: str) -> None:
 
     def change(data: bytes) -> bytes:
         thread_id, rows = decode_segment(data)
-        rows = tuple(
+        changed = tuple(
             row._replace(payload=b"\xc1") if row.channel == channel and row.kind != Kind.CHECKPOINT else row
             for row in rows
         )
-        return encode_segment(thread_id, rows)
+        return encode_segment(thread_id, changed)
 
     change_newest(folder, change)
 

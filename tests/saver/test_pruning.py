@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from perdure.saver import PerdureSaver
-from perdure.stores.chains import VALUES
 from perdure.stores.errors import StoreMisuse, ThreadExists
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import LOADING, Retention, Segment
+from perdure.stores.segments import VALUES
 from perdure.stores.tidying import Tidier
 from tests.saver.puts import Run, at, values_at, writes_at
 from tests.saver.test_graphs import delta_graph, thread

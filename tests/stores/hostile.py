@@ -27,7 +27,8 @@ from perdure.stores.deltas import Delta, apply_deltas, decode_delta, encode_delt
 from perdure.stores.encryption import EncryptedVault
 from perdure.stores.errors import StoreError
 from perdure.stores.keys import Keyring
-from perdure.stores.segments import Kind, Row, decode_batch, decode_segment, encode_segment
+from perdure.stores.segment_codec import decode_batch, decode_segment, encode_segment
+from perdure.stores.segments import Kind, Row
 from perdure.stores.vault import PlainVault
 from tests.stores.values import (
     ARRAYS,
@@ -125,7 +126,7 @@ def _delta(data: bytes) -> list[Any]:
 def sealed(flags: int, size: int, body: bytes) -> bytes:
     """A segment with a right checksum around whatever is in it."""
     rest = struct.pack("<BQ", flags, size) + body
-    return b"PRDS" + struct.pack("<BI", 1, zlib.crc32(rest)) + rest
+    return b"PRDS" + struct.pack("<BI", 2, zlib.crc32(rest)) + rest
 
 
 def _segment(data: bytes) -> Any:
@@ -136,7 +137,8 @@ def _segment(data: bytes) -> Any:
         decode_batch(whole)
     except StoreError:
         pass
-    return decode_segment(whole)
+    thread_id, rows = decode_segment(whole)
+    return thread_id, tuple(rows)
 
 
 _ROWS = [Row(Kind.VALUE, seq, f"channel{seq}", seq, seq - 1, "node", 0, b"payload" * 9) for seq in range(1, 5)]

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from perdure.stores.codec import Codec
 from perdure.stores.deltas import Delta, apply_deltas, decode_delta, encode_delta
 from perdure.stores.errors import Corrupt, StoreError, Unencodable
-from perdure.stores.segments import Kind, Row, decode_segment, encode_segment
+from perdure.stores.segment_codec import decode_segment, encode_segment
+from perdure.stores.segments import Kind, Row
 from tests.stores.hostile import TARGETS, VAULT, attempt, ipc, mutated
 from tests.stores.values import BARE, CODEC, VALUES, Plain, back, same
 

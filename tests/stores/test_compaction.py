@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from perdure.stores.base import CheckpointStore
+from perdure.stores.columns import size_of
 from perdure.stores.compaction import MOST_SEGMENTS, TARGET_BYTES, TARGET_ROWS, Packer
-from perdure.stores.fetching import newest_first, size_of
+from perdure.stores.fetching import newest_first
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Committed, Retention, Segment

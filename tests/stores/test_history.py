@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def fork(store: CheckpointStore, thread_id: str, origin: str, seq: int) -> None:
     store.claim(thread_id, epoch=0, token=TOKEN, owner="o")
 
 
-def versions_of(chains: dict[str, list[Row]]) -> dict[str, list[int]]:
+def versions_of(chains: Mapping[str, Sequence[Row]]) -> dict[str, list[int]]:
     return {channel: [found.version for found in chain] for channel, chain in chains.items()}
 
 

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.stores.errors import Corrupt, NewerFormat, StoreError, StoreMisuse
-from perdure.stores.segments import MAX_SIZE, SCHEMA, Kind, Row, decode_batch, decode_segment, encode_segment
+from perdure.stores.segment_codec import MAX_SIZE, decode_batch, decode_segment, encode_segment
+from perdure.stores.segment_layouts import message, read_message, read_squeezed, squeezed
+from perdure.stores.segments import SCHEMA, Kind, Row
 
 LONGS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -31,7 +33,7 @@ ROWS = st.builds(
 SMALL = Row(Kind.VALUE, 7, "messages", 7, 6, "agent/0", 0, b"\x81\xa1a\x01")
 
 
-def sealed(flags: int, size: int, body: bytes, version: int = 1) -> bytes:
+def sealed(flags: int, size: int, body: bytes, version: int = 2) -> bytes:
     """A segment with a right checksum around whatever is in it."""
     rest = struct.pack("<BQ", flags, size) + body
     return b"PRDS" + struct.pack("<BI", version, zlib.crc32(rest)) + rest
@@ -59,8 +61,19 @@ def test_arrow_writes_what_is_read() -> None:
     assert encoded.nbytes == batch.nbytes
 
 
+@given(TEXTS, st.lists(ROWS, max_size=8))
+@settings(deadline=None, max_examples=50)
+def test_both_layouts_hold_the_same(thread_id: str, rows: list[Row]) -> None:
+    for columns in (
+        read_message(memoryview(message(thread_id, rows))),
+        read_squeezed(memoryview(squeezed(thread_id, rows))),
+    ):
+        assert (columns.thread, columns.rows()) == (thread_id, tuple(rows))
+        assert [columns.row(index) for index in range(len(rows))] == rows
+
+
 def test_a_small_row_stays_small() -> None:
-    assert len(encode_segment("thread-0000-0000-0001", [SMALL])) <= 350
+    assert len(encode_segment("thread-0000-0000-0001", [SMALL])) <= 150
 
 
 def test_a_memoryview_will_do() -> None:
@@ -98,7 +111,7 @@ def test_every_cut_is_noticed() -> None:
 def test_a_newer_format_says_so() -> None:
     data = bytearray(encode_segment("thread", [SMALL]))
     data[4] = 9
-    with pytest.raises(NewerFormat, match=r"format 9.*up to 1.*upgrade"):
+    with pytest.raises(NewerFormat, match=r"format 9.*up to 2.*upgrade"):
         decode_segment(bytes(data))
 
 
@@ -107,28 +120,41 @@ def test_claimed_sizes_are_bounded() -> None:
     for size in (2**62, MAX_SIZE, 1, 0):
         with pytest.raises(Corrupt):
             decode_segment(sealed(1, size, pa.compress(bytes(1000), "zstd", asbytes=True)))
-    with pytest.raises(Corrupt):
-        decode_segment(sealed(2, 3, b"abc"))
+        with pytest.raises(Corrupt):
+            decode_segment(sealed(2, size, pa.compress(bytes(1000), "lz4_raw", asbytes=True)))
+    for flags, version in ((3, 2), (5, 2), (8, 2), (2, 1), (4, 1)):
+        with pytest.raises(Corrupt):
+            decode_segment(sealed(flags, 3, b"abc", version))
 
 
-@given(st.binary(max_size=900), st.sampled_from([0, 1]))
-@settings(deadline=None)
+@pytest.mark.parametrize("rows", [[], [SMALL], [SMALL, SMALL._replace(channel="ä", payload=bytes(5000))]])
+def test_segments_of_format_1_are_read(rows: list[Row]) -> None:
+    """It had Arrow's own message in every segment, as it was or packed with zstd."""
+    raw = message("t", rows)
+    packed = pa.compress(raw, "zstd", asbytes=True)
+    for old in (sealed(0, len(raw), raw, 1), sealed(1, len(raw), packed, 1)):
+        assert decode_segment(old) == ("t", tuple(rows))
+        assert decode_batch(old).to_pylist() == [{"thread": "t", **row._asdict()} for row in rows]
+
+
+@given(st.binary(max_size=900), st.sampled_from([0, 1, 2, 4, 6]))
+@settings(deadline=None, max_examples=300)
 def test_arbitrary_batches_with_a_right_checksum(body: bytes, flags: int) -> None:
     for read in (decode_segment, decode_batch):
         with pytest.raises(StoreError):
             read(sealed(flags, len(body), body))
 
 
-@given(st.data())
-@settings(deadline=None, max_examples=300)
-def test_mutated_batches_with_a_right_checksum(data: st.DataObject) -> None:
-    body = bytearray(encode_segment("t", [SMALL._replace(payload=b"p" * 20)]))
-    plain = bytearray(pa.decompress(bytes(body[18:]), struct.unpack_from("<Q", body, 10)[0], "zstd", asbytes=True))
+@given(st.data(), st.sampled_from([0, 4]))
+@settings(deadline=None, max_examples=400)
+def test_mutated_batches_with_a_right_checksum(data: st.DataObject, flags: int) -> None:
+    rows = [SMALL._replace(payload=b"p" * 20)]
+    plain = bytearray(squeezed("t", rows) if flags else message("t", rows))
     for _ in range(data.draw(st.integers(1, 3))):
         plain[data.draw(st.integers(0, len(plain) - 1))] = data.draw(st.integers(0, 255))
     for read in (decode_segment, decode_batch):
         try:
-            read(sealed(0, len(plain), bytes(plain)))
+            read(sealed(flags, len(plain), bytes(plain)))
         except Corrupt:
             pass
 
@@ -142,6 +168,6 @@ def test_what_does_not_fit_is_refused(change: dict[str, object]) -> None:
 
 
 def test_too_large_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure.stores.segments.MAX_SIZE", 5000)
+    monkeypatch.setattr("perdure.stores.segment_codec.MAX_SIZE", 5000)
     with pytest.raises(StoreMisuse, match="object storage"):
         encode_segment("t", [SMALL._replace(payload=bytes(5000))])
