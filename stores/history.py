@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from .base import CheckpointStore
-from .chains import Key
+from .chains import Key, take, whole
 from .columns import Columns, Rows, Strand, columns_of, joined
 from .errors import Corrupt, UnknownCheckpoint, UnknownThread
 from .fetching import Width, pages
@@ -177,7 +177,7 @@ class HistoryReader:
             channel, version = max(needed.items(), key=lambda item: item[1])
             raise self._missing(channel, version, at)
         self._look = _Look("", ())  # this may be large, and is not needed twice
-        return {channel: Rows(_whole(chain)) for channel, chain in chains.items()}
+        return {channel: Rows(whole(chain)) for channel, chain in chains.items()}
 
     def _walk(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Columns]]) -> Key | None:
         """Follow every channel down to the stretch's first commit, from the newest needed version on. Returns what is
@@ -209,7 +209,7 @@ class HistoryReader:
         taken = 0
         for channel in list(needed if stretch.known is not None else ()):
             while channel in needed and (rows := stretch.known.get((channel, needed[channel]))):  # type: ignore[union-attr]
-                _take(channel, columns_of(rows), needed, chains)
+                take(channel, columns_of(rows), needed, chains)
                 taken += 1
         if self._look.thread_id == stretch.thread_id:
             taken += _follow(self._look.segments, needed, chains, stretch.known)
@@ -388,24 +388,9 @@ def _follow(
             columns = joined(reversed(strands))
             if known is not None:
                 known.put((channel, version), Rows(columns))
-            _take(channel, columns, needed, chains)
+            take(channel, columns, needed, chains)
             used += len(strands)
     return used
-
-
-def _take(channel: str, columns: Columns, needed: dict[str, int], chains: dict[str, list[Columns]]) -> None:
-    """Note rows of a channel that go before those that it has. Whole values end it."""
-    chains[channel].append(columns)
-    base = Strand(columns, (0,)).base
-    if base:
-        needed[channel] = base
-    else:
-        del needed[channel]
-
-
-def _whole(parts: Sequence[Columns]) -> Columns:
-    """All of a channel's rows; `parts` from the newest on."""
-    return parts[0] if len(parts) == 1 else joined(Strand(part, range(part.length)) for part in reversed(parts))
 
 
 _NOTHING: Final = columns_of(())
