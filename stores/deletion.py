@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .base import CheckpointStore
+from .columns import size_of
 from .errors import StoreUnavailable, ThreadReferenced, UnknownThread
-from .fetching import cut, newest_first, size_of
+from .fetching import cut, newest_first
 from .history import PENDING
 from .records import LOADING, Fork, Segment, ThreadRecord
 

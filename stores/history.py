@@ -156,7 +156,7 @@ class HistoryReader:
         """
         return self._steadily(lambda: self._channels_somehow(versions, at))
 
-    def _channels_somehow(self, versions: Mapping[str, int], at: int | None) -> dict[str, list[Row]]:
+    def _channels_somehow(self, versions: Mapping[str, int], at: int | None) -> dict[str, Sequence[Row]]:
         try:
             return self._channels(versions, at)
         except (Corrupt, UnknownCheckpoint):
@@ -310,7 +310,7 @@ class HistoryReader:
         self._strayed = False
         moved = self._lineage.moved()
         if moved:
-            self._look = _Look("", {}, {})
+            self._look = _Look("", ())
             self._forked.clear()
         return moved
 
