@@ -12,16 +12,19 @@ from datetime import timedelta
 from ..runtime.cache import ReadCache
 from ..runtime.clock import Clock
 from ..runtime.compiled import CompiledGraph
+from ..runtime.desk import NodeCancelled, Request, Ticket
 from ..runtime.drive import Driver
+from ..runtime.errors import PerdureError
 from ..runtime.loop import ThreadLoop
 from ..runtime.payloads import CANCEL
 from ..runtime.ports import Gate, LoopLimits, Poke, Ports
 from ..runtime.restore import restore
 from ..runtime.writer import Writer
 from ..stores.base import CheckpointStore
-from ..stores.errors import Fenced, StoreUnavailable
+from ..stores.errors import Fenced, StoreError, StoreUnavailable
 from ..stores.records import ThreadRecord
 from .fanout import RayExecutor
+from .remote_desk import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class HostedThread:
         self._done = done
         self._cache = cache
         self._driver: Driver | None = None
+        self._loop: ThreadLoop | None = None
         self._poked = False
         self._thread = threading.Thread(target=self._serve, name=f"perdure-thread-{record.thread_id}", daemon=True)
 
@@ -90,6 +94,18 @@ class HostedThread:
         """The gate may have opened."""
         if self._driver is not None:
             self._driver.post(Poke())
+
+    def answer(self, ticket: Ticket, request: Request) -> Reply:
+        """What a node in a Ray task asks; blocks until that is durable."""
+        loop = self._loop
+        if loop is None:
+            return Reply(gone=True)
+        try:
+            return Reply(loop.answer(ticket, request))
+        except NodeCancelled:
+            return Reply(gone=True)
+        except (PerdureError, StoreError) as error:
+            return Reply(error=error)
 
     def _cancel_waits(self) -> bool:
         try:
@@ -123,7 +139,7 @@ class HostedThread:
         loop = ThreadLoop(self.record, restored, self._graph.topology, self._graph.codec, ports)
         driver = Driver(loop, self._writer)
         loop.attach(self._writer.lane(self.thread_id, self.record.epoch, self.record.token, driver.post), driver.post)
-        self._driver = driver
+        self._driver, self._loop = driver, loop
         if self._poked:
             driver.post(Poke())
         settled = driver.run()

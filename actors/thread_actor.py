@@ -13,6 +13,7 @@ from ray import ObjectRef
 from ..runtime.cache import ReadCache
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
+from ..runtime.desk import Request, Ticket
 from ..runtime.drive import WriterThread
 from ..runtime.portal import BackgroundLoop, Portal
 from ..runtime.ports import LoopLimits
@@ -28,6 +29,7 @@ from .hosting import HostedThread, Outcome
 from .lease import LeaseKeeper
 from .parking import park
 from .reaper import this_host
+from .remote_desk import Owner, Reply
 from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
@@ -162,6 +164,15 @@ class ThreadActor:
         hosted.poke(self._settings.cancel_grace)
         return True
 
+    @ray.method(concurrency_group="calls")
+    def call(self, thread_id: str, epoch: int, ticket: Ticket, request: Request) -> Reply:
+        """What a node in a Ray task asks of the thread that it belongs to. Blocks until that is durable."""
+        with self._lock:
+            hosted = self._hosted.get(thread_id)
+        if hosted is None or hosted.record.epoch != epoch:
+            return Reply(gone=True)
+        return hosted.answer(ticket, request)
+
     def stalled(self) -> str:
         """Why nothing can be written at present; empty while all is well."""
         return self._writer.stalled
@@ -211,6 +222,7 @@ class ThreadActor:
             self._slots,
             settings.crash_budget,
             self._packages,
+            Owner(ray.get_runtime_context().current_actor, record.thread_id, record.epoch),
         )
         limits = LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits)
         return HostedThread(
@@ -283,4 +295,12 @@ def _cluster_cpus() -> int:
 
 
 ThreadActorClass = ray.remote(ThreadActor)
-ACTOR_OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 64, "lifetime": "detached"}
+ACTOR_OPTIONS = {
+    "num_cpus": 0,
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "max_concurrency": 64,
+    # Of its own, so that nodes which wait for the store never keep a cancel or the supervisor from being heard.
+    "concurrency_groups": {"calls": 32},
+    "lifetime": "detached",
+}

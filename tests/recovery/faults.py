@@ -26,7 +26,7 @@ import ray
 
 from perdure.actors.fanout import RayExecutor
 from perdure.actors.inline import InlineExecutor
-from perdure.runtime.interrupts import SCOPE
+from perdure.runtime.scope import SCOPE
 from perdure.stores.errors import StoreUnavailable
 from perdure.stores.processes import ProcessId
 from perdure.stores.records import Committed
