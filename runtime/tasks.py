@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 import time
-from collections.abc import Callable, Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from types import MethodType
+from typing import Any, ParamSpec, SupportsIndex, TypeVar, overload
 
 from .calls import Call, CallKind
 from .errors import GraphValidationError
@@ -48,53 +51,55 @@ def _decorated(func: Any, *, name: str | None, retry: RetryPolicy | None) -> Any
         raise GraphValidationError(f"@task was given {func!r}; give it a function")
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise GraphValidationError(f"@task(retry={retry!r}): give a RetryPolicy")
-    kept = _Kept(func, name or str(getattr(func, "__name__", type(func).__name__)), retry)
-    if inspect.iscoroutinefunction(func):
-
-        @functools.wraps(func)
-        async def called_async(*args: Any, **named: Any) -> Any:
-            scope = SCOPE.get()
-            if scope is None or TASK_CALL.get() is not None:
-                return await func(*args, **named)
-            return await kept.call_async(scope, args, named)
-
-        return called_async
-
-    @functools.wraps(func)
-    def called(*args: Any, **named: Any) -> Any:
-        scope = SCOPE.get()
-        if scope is None or TASK_CALL.get() is not None:
-            return func(*args, **named)
-        return kept.call(scope, args, named)
-
-    return called
+    kind = AsyncTask if inspect.iscoroutinefunction(func) else SyncTask
+    return kind(func, name or str(getattr(func, "__name__", type(func).__name__)), retry)
 
 
-class _Kept:
-    """A function whose results are kept."""
+class _TaskFunction(ABC):
+    """A function whose results are kept. An object, and not a function around one: that would be shipped by value with
+    all of this module where its function is."""
 
     def __init__(self, func: Callable[..., Any], name: str, retry: RetryPolicy | None) -> None:
+        functools.update_wrapper(self, func)
         self._func = func
         self._name = name
         self._retry = retry
 
-    def call(self, scope: Scope, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    @abstractmethod
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Call it, or give what was kept."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # By reference where its module names it, as the function itself would travel.
+        module, name = self.__module__, str(getattr(self, "__qualname__", ""))
+        if module != "__main__" and _found(module, name) is self:
+            return name
+        return super().__reduce_ex__(protocol)
+
+    def _again(self, error: Exception, attempt: int) -> bool:
+        policy = self._retry
+        return policy is not None and attempt < policy.max_attempts and policy.retries(error)
+
+    def _pause(self, attempt: int) -> float:
+        return self._retry.wait(attempt) if self._retry is not None else 0.0
+
+
+class SyncTask(_TaskFunction):
+    """One that is called."""
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        scope = SCOPE.get()
+        if scope is None or TASK_CALL.get() is not None:
+            return self._func(*args, **named)
         index, recorded = scope.begin(CallKind.TASK, self._name)
         if recorded is None:
             recorded = scope.confirm(index, CallKind.TASK, self._name, scope.desk.wait(scope.enter(index)))
         if recorded is None:
             result = self._run(index, args, named)
             recorded = scope.desk.wait(scope.record(index, Call(CallKind.TASK, self._name, result)))
-        scope.keep(index, recorded)
-        return recorded.value
-
-    async def call_async(self, scope: Scope, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        index, recorded = scope.begin(CallKind.TASK, self._name)
-        if recorded is None:
-            recorded = scope.confirm(index, CallKind.TASK, self._name, await _answered(scope, scope.enter(index)))
-        if recorded is None:
-            result = await self._run_async(index, args, named)
-            recorded = await _answered(scope, scope.record(index, Call(CallKind.TASK, self._name, result)))
         scope.keep(index, recorded)
         return recorded.value
 
@@ -109,26 +114,46 @@ class _Kept:
                     raise
             finally:
                 TASK_CALL.reset(token)
-            time.sleep(cast(RetryPolicy, self._retry).wait(attempt))
+            time.sleep(self._pause(attempt))
             attempt += 1
 
-    async def _run_async(self, index: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+
+class AsyncTask(_TaskFunction):
+    """One that is awaited."""
+
+    async def __call__(self, *args: Any, **named: Any) -> Any:
+        scope = SCOPE.get()
+        if scope is None or TASK_CALL.get() is not None:
+            return await self._func(*args, **named)
+        index, recorded = scope.begin(CallKind.TASK, self._name)
+        if recorded is None:
+            recorded = scope.confirm(index, CallKind.TASK, self._name, await _answered(scope, scope.enter(index)))
+        if recorded is None:
+            result = await self._run(index, args, named)
+            recorded = await _answered(scope, scope.record(index, Call(CallKind.TASK, self._name, result)))
+        scope.keep(index, recorded)
+        return recorded.value
+
+    async def _run(self, index: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         attempt = 1
         while True:
             token = TASK_CALL.set(index)
             try:
-                return await cast(Coroutine[Any, Any, Any], self._func(*args, **named))
+                return await self._func(*args, **named)
             except Exception as error:
                 if not self._again(error, attempt):
                     raise
             finally:
                 TASK_CALL.reset(token)
-            await asyncio.sleep(cast(RetryPolicy, self._retry).wait(attempt))
+            await asyncio.sleep(self._pause(attempt))
             attempt += 1
 
-    def _again(self, error: Exception, attempt: int) -> bool:
-        policy = self._retry
-        return policy is not None and attempt < policy.max_attempts and policy.retries(error)
+
+def _found(module: str, name: str) -> object:
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 async def _answered(scope: Scope, answer: Future[Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import cache
 from typing import Any, TypeVar
 
 from perdure.runtime.desk import NodeCancelled, Record, Request, Ticket
@@ -30,7 +29,6 @@ class WaitingWriter(Writer):
         return future.result()
 
 
-@cache
 def waiting(base: type[Writer]) -> type[WaitingWriter]:
     """`base`, which a test may have tampered with, as a `WaitingWriter`."""
     return type(base.__name__, (WaitingWriter, base), {})
