@@ -294,13 +294,12 @@ def _cluster_cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]  # Ray's own gap
 
 
-ThreadActorClass = ray.remote(ThreadActor)
+# Calls of nodes have threads of their own: while they wait for the store, a cancel or the supervisor is heard.
+ThreadActorClass = ray.remote(concurrency_groups={"calls": 32})(ThreadActor)  # type: ignore[call-overload]  # Ray's gap
 ACTOR_OPTIONS = {
     "num_cpus": 0,
     "max_restarts": 0,
     "max_task_retries": 0,
     "max_concurrency": 64,
-    # Of its own, so that nodes which wait for the store never keep a cancel or the supervisor from being heard.
-    "concurrency_groups": {"calls": 32},
     "lifetime": "detached",
 }
