@@ -90,16 +90,27 @@ class InProcess:
         """
         gate = gate or Gate()
         while True:
-            settled = self._run_once(thread_id, observer, gate, LoopLimits())
+            settled = self.drive(thread_id, observer, gate)
             if settled.status not in _GOES_ON or gate.drain:
                 return settled
             self._until_due(thread_id, gate)
             if gate.drain:
                 return settled
 
+    def drive(
+        self,
+        thread_id: str,
+        observer: Observer | None = None,
+        gate: Gate | None = None,
+        limits: LoopLimits | None = None,
+    ) -> Settled:
+        """Claim the thread and drive it until it is given up, whatever it waits for. Raises as `run`."""
+        with at_work(self.clock.unique()) as owner:
+            return self._serve(self._claim(thread_id, owner), observer, gate or Gate(), limits or LoopLimits())
+
     def touch(self, thread_id: str) -> Settled:
         """Claim the thread, apply its mail, and give it up. What sleeps goes on sleeping. Raises as `run`."""
-        return self._run_once(thread_id, None, Gate(), LoopLimits(timers=False))
+        return self.drive(thread_id, limits=LoopLimits(timers=False))
 
     def signal(self, thread_id: str, name: str, value: Any) -> None:
         """Send a signal, also to a thread that somebody runs. Raises `Refused` for one that has ended, `InputError`,
@@ -125,11 +136,7 @@ class InProcess:
             time.sleep(min(left, pause))
             pause = min(pause * 2, _LONGEST_LOOK)
 
-    def _run_once(self, thread_id: str, observer: Observer | None, gate: Gate, limits: LoopLimits) -> Settled:
-        with at_work(self.clock.unique()) as owner:
-            return self._drive(self._claim(thread_id, owner), observer, gate, limits)
-
-    def _drive(self, record: ThreadRecord, observer: Observer | None, gate: Gate, limits: LoopLimits) -> Settled:
+    def _serve(self, record: ThreadRecord, observer: Observer | None, gate: Gate, limits: LoopLimits) -> Settled:
         writer = Writer(self.store, self.clock)
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()

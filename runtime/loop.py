@@ -136,7 +136,7 @@ class ThreadLoop:
         """How long it waits for an event at most (seconds); None for as long as it takes."""
         until = self._clerk.beats_due()
         if (wake_at := self.at.wake_at) > 0:
-            until = min(until, wake_at - self._ports.clock.time(), _LONGEST_WAIT)
+            until = min(until, wake_at - self._now(), _LONGEST_WAIT)
         return max(0.0, until) if until != float("inf") else None
 
     def _run(self) -> LoopRun:
@@ -145,7 +145,7 @@ class ThreadLoop:
             if self._mail.due:
                 yield from self._read_mail()
             self._limits.drain = self._ports.gate.drain
-            if self.at.stops:
+            if self.at.stops and self._ports.limits.timers:
                 self._limits.now = self._now()
             action = plan.decide(self.at, self._limits)
             if isinstance(action, plan.RunTasks):
@@ -306,7 +306,7 @@ class ThreadLoop:
             if len(at.next) == 1 or self._record_result(outcome):
                 at.results[outcome.path] = outcome
         elif isinstance(outcome, Stopped):
-            stop = outcome.stop.begun(self._ports.clock.time())
+            stop = outcome.stop.begun(self._now())
             self._record(outcome.path, lambda: self._recorder.stop(outcome.path, stop))
         elif outcome.cancelled:
             # Stopped for a cancel that is on its way; should none come, the task is simply run again.
@@ -343,7 +343,7 @@ class ThreadLoop:
     def _now(self) -> float:
         """The time that deadlines are compared with. Clocks of machines differ and jump: an owner whose own is behind
         goes by that of whoever woke the thread."""
-        return max(self._ports.clock.time(), self._applier.woken) if self._ports.limits.timers else 0.0
+        return max(self._ports.clock.time(), self._applier.woken)
 
     def _merge(self) -> None:
         at = self.at
