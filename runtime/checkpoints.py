@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from .errors import InputError
-from .scope import scope_of
+from .errors import InputError, PerdureError
+from .interrupts import SCOPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,4 +75,7 @@ def checkpoint() -> None:
     Without effect if the node fails or stops at an interrupt; resumed, it asks again. Raises `PerdureError` outside a
     node.
     """
-    scope_of("checkpoint()").checkpoint = True
+    scope = SCOPE.get()
+    if scope is None:
+        raise PerdureError("checkpoint() was called outside a node; only a node of a running graph can ask for one")
+    scope.checkpoint = True

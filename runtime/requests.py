@@ -18,7 +18,7 @@ from .restore import load_control, load_head
 from .snapshots import checkpoint_id
 
 _ANSWERABLE = frozenset({Status.INTERRUPTED, Status.QUEUED, Status.RUNNING, Status.PAUSED})
-_STEP_BEGUN = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.CALL, Kind.WAIT})
+_STEP_BEGUN = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER})
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -55,20 +55,19 @@ def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:
 
     Raises `NotInterrupted`, `UnknownInterrupt`, and `InputError` where several wait and none is named.
     """
-    waits = record.interrupts
-    if not waits:
+    if not record.waits:
         raise NotInterrupted(record.thread_id, record.status)
     if isinstance(resume, dict) and resume and all(isinstance(key, str) and _ID.fullmatch(key) for key in resume):
         for key in resume:
-            if key not in waits:
-                raise UnknownInterrupt(record.thread_id, key, waits)
+            if key not in record.waits:
+                raise UnknownInterrupt(record.thread_id, key, record.waits)
         return dict(resume)
-    if len(waits) > 1:
+    if len(record.waits) > 1:
         raise InputError(
-            f"thread {record.thread_id!r} waits at {len(waits)} interrupts; answer by id: "
-            f"{{{', '.join(f'{wait!r}: ...' for wait in waits)}}}"
+            f"thread {record.thread_id!r} waits at {len(record.waits)} interrupts; answer by id: "
+            f"{{{', '.join(f'{wait!r}: ...' for wait in record.waits)}}}"
         )
-    return {waits[0]: resume}
+    return {record.waits[0]: resume}
 
 
 def find(runner: InProcess, thread_id: str) -> ThreadRecord | None:
@@ -101,7 +100,7 @@ def _go_on(runner: InProcess, given: Config, record: ThreadRecord) -> None:
                 "give it an input"
             )
         runner.send(given.thread_id, RETRY, pack(runner.codec, options))
-    elif record.status is Status.PAUSED or (record.status is Status.INTERRUPTED and not record.interrupts):
+    elif record.status is Status.PAUSED or (record.status is Status.INTERRUPTED and not record.waits):
         runner.send(given.thread_id, RESUME, go_on)
 
 

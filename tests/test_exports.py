@@ -9,7 +9,6 @@ import perdure
 
 EXPORTS = [
     "CacheOptions",
-    "CallMismatch",
     "Cancelled",
     "CheckpointNotFound",
     "CheckpointStore",
@@ -28,7 +27,6 @@ EXPORTS = [
     "GraphValidationError",
     "HeadError",
     "HeadOptions",
-    "Heartbeat",
     "InputError",
     "Interrupt",
     "Interrupted",
@@ -37,13 +35,11 @@ EXPORTS = [
     "Keyring",
     "MissingKey",
     "NewerFormat",
-    "NodeContext",
     "NodeFailed",
     "NotInterrupted",
     "Paused",
     "PerdureError",
     "PostgresOptions",
-    "ReceiveTimeout",
     "RedisOptions",
     "Refused",
     "Retention",
@@ -76,14 +72,8 @@ EXPORTS = [
     "add_messages",
     "checkpoint",
     "connect",
-    "get_context",
-    "heartbeat",
     "interrupt",
     "open_store",
-    "receive",
-    "sleep",
-    "sleep_until",
-    "task",
 ]
 
 
