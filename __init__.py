@@ -10,7 +10,9 @@ from .runtime.cache import CacheOptions
 from .runtime.checkpoints import Checkpoints, checkpoint
 from .runtime.commands import END, START, Command, Interrupt, Send
 from .runtime.compiled import CompiledGraph
+from .runtime.context import NodeContext, get_context, heartbeat
 from .runtime.errors import (
+    CallMismatch,
     CheckpointNotFound,
     GraphRecursionError,
     GraphValidationError,
@@ -19,6 +21,7 @@ from .runtime.errors import (
     NodeFailed,
     NotInterrupted,
     PerdureError,
+    ReceiveTimeout,
     RoutingError,
     StateValidationError,
     ThreadBusy,
@@ -30,7 +33,11 @@ from .runtime.graph import StateGraph
 from .runtime.interrupts import interrupt
 from .runtime.messages import add_messages
 from .runtime.policies import RetryPolicy
+from .runtime.position import Heartbeat
+from .runtime.signals import receive
+from .runtime.sleeping import sleep, sleep_until
 from .runtime.snapshots import StateSnapshot, TaskSnapshot
+from .runtime.tasks import task
 from .stores.base import CheckpointStore
 from .stores.config import StoreConfig
 from .stores.errors import (
@@ -58,6 +65,7 @@ from .stores.urls import open_store
 
 __all__ = [
     "CacheOptions",
+    "CallMismatch",
     "Cancelled",
     "CheckpointNotFound",
     "CheckpointStore",
@@ -76,6 +84,7 @@ __all__ = [
     "GraphValidationError",
     "HeadError",
     "HeadOptions",
+    "Heartbeat",
     "InputError",
     "Interrupt",
     "Interrupted",
@@ -84,11 +93,13 @@ __all__ = [
     "Keyring",
     "MissingKey",
     "NewerFormat",
+    "NodeContext",
     "NodeFailed",
     "NotInterrupted",
     "Paused",
     "PerdureError",
     "PostgresOptions",
+    "ReceiveTimeout",
     "RedisOptions",
     "Refused",
     "Retention",
@@ -121,6 +132,12 @@ __all__ = [
     "add_messages",
     "checkpoint",
     "connect",
+    "get_context",
+    "heartbeat",
     "interrupt",
     "open_store",
+    "receive",
+    "sleep",
+    "sleep_until",
+    "task",
 ]

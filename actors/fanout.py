@@ -12,13 +12,15 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import RayTaskError, TaskCancelledError
 
+from ..runtime.desk import Ticket
 from ..runtime.execute import Step, execute
 from ..runtime.nodes import Resources
 from ..runtime.portal import BackgroundLoop, Portal
-from ..runtime.task import Done, Failed, Outcome, Task
+from ..runtime.task import Done, Failed, Origin, Outcome, Past, Task
 from ..stores.records import GraphRecord
 from .grouping import NodeTimes
 from .inline import InlineExecutor
+from .remote_desk import Owner, RemoteDesk
 from .shipping import GraphCache
 
 
@@ -45,6 +47,9 @@ class Shared:
     signing_key: bytes = field(repr=False)
     values: dict[str, Any]
     config: dict[str, Any]
+    owner: Owner
+    ticket: Ticket
+    origin: Origin
     packages: dict[str, ObjectRef[bytes]] = field(default_factory=dict)
     """The code that the graph needs, by key."""
 
@@ -61,7 +66,8 @@ def run_group(shared: Shared, tasks: list[Task]) -> list[Outcome]:
         graph = state.graphs.get(shared.graph)
     finally:
         state.packages.clear()  # what it refers to is to go with the step
-    step = Step(graph.topology, shared.values, shared.config)
+    desk = RemoteDesk(shared.owner, shared.ticket, shared.origin)
+    step = Step(graph.topology, shared.values, shared.config, desk)
     return [portable(execute(step, task, state.portal)) for task in tasks]
 
 
@@ -102,8 +108,10 @@ class RayExecutor(InlineExecutor):
         slots: int,
         crash_budget: int,
         packages: Mapping[str, ObjectRef[bytes]],
+        owner: Owner,
     ) -> None:
         super().__init__(portal)
+        self._owner = owner
         self._graph = graph
         self._signing_key = signing_key
         self._times = times
@@ -125,7 +133,14 @@ class RayExecutor(InlineExecutor):
         with self._lock:
             if step is not self._step:
                 shared = Shared(
-                    self._graph, self._signing_key, dict(step.values), dict(step.config), dict(self._packages)
+                    self._graph,
+                    self._signing_key,
+                    dict(step.values),
+                    dict(step.config),
+                    self._owner,
+                    step.desk.ticket,
+                    step.desk.origin,
+                    dict(self._packages),
                 )
                 self._step, self._shared = step, ray.put(shared)
             self._ended = ended
@@ -201,8 +216,13 @@ class RayExecutor(InlineExecutor):
                     text = f"the worker process that ran it died {self._crash_budget} times ({_first_line(error)})"
                     outcomes.append(Failed(task.path, task.node, type(error).__name__, text, crashed=True))
                     continue
-            self._launch([task])
+            self._launch([_tried_again(task) if len(tasks) == 1 else task])
         return outcomes
+
+
+def _tried_again(task: Task) -> Task:
+    past = task.past or Past()
+    return replace(task, past=replace(past, attempt=past.attempt + 1))
 
 
 def _first_line(error: BaseException) -> str:

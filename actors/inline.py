@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 from ..runtime.commands import Send
-from ..runtime.execute import NodeCancelled, Step, execute, route
+from ..runtime.desk import NodeCancelled
+from ..runtime.execute import Step, execute, route
 from ..runtime.portal import Portal
 from ..runtime.task import Failed, Outcome, Task
 
@@ -48,6 +50,8 @@ class InlineExecutor:
         self._inside = threading.Lock()
         self._thread = 0
         self._raised = False
+        self._shielded = False
+        self._deferred = False
         self._unwanted = False
 
     @property
@@ -75,6 +79,25 @@ class InlineExecutor:
         """Ask conditional edges, on this thread."""
         return route(step, source, writes, self._portal)
 
+    @contextmanager
+    def shield(self) -> Iterator[None]:
+        """Not to be stopped in the middle: the engine's own work on the node's thread. Stopped before or after it."""
+        if threading.get_ident() != self._thread:
+            yield
+            return
+        with self._inside:
+            if self._raised:
+                # It is on its way: rather here than in what is to be shielded.
+                raise NodeCancelled
+            self._shielded = True
+        try:
+            yield
+        finally:
+            with self._inside:
+                wanted, self._shielded, self._deferred = self._deferred, False, False
+        if wanted:
+            raise NodeCancelled
+
     def stop(self) -> None:
         """Raise `NodeCancelled` in the node that runs, if one does; from any thread."""
         with self._inside:
@@ -82,6 +105,9 @@ class InlineExecutor:
                 return
             if self._stoppable is not None:
                 self._stoppable.cancel()
+            if self._shielded:
+                self._deferred = True
+                return
             # Once: `run` is ready for one at any point, but a second could hit it while it takes care of the first.
             if self._thread != threading.get_ident() and not self._raised:
                 self._raised = True
@@ -107,7 +133,7 @@ class InlineExecutor:
                 # Perhaps not delivered yet: taken back, or it would hit the engine instead of the node. It may still
                 # come right here; then `run` comes back, and taking it back twice does no harm.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
-            self._thread, self._raised = 0, False
+            self._thread, self._raised, self._shielded, self._deferred = 0, False, False, False
 
     def _portal(self) -> Portal:
         if self._stoppable is None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import appends, crowd, fanout, loads, plot, recovery, steps, threads
+from . import appends, crowd, fanout, loads, plot, recovery, steps
 from .amounts import QUICK, Amounts
 from .backends import Backend, backends
 from .cluster import Bench, bench
@@ -19,7 +19,7 @@ STORES = ("steps", "appends", "loads", "crowd")
 """What the name `stores` stands for."""
 FULL = Amounts()
 
-NAMES = (*STORES, "threads", "fanout", "recovery")
+NAMES = (*STORES, "fanout", "recovery")
 BACKENDS = ("sqlite", "postgres", "redis")
 
 
@@ -67,8 +67,6 @@ def measure(place: Bench, report: Report, backend: Backend, names: Sequence[str]
         crowd.run(
             place, report, backend, threads=amounts.threads, workers=amounts.workers, rounds=amounts.append_rounds
         )
-    if "threads" in names and backend.name == "postgres":
-        threads.run(place, report, backend, threads=amounts.threads, rounds=amounts.append_rounds)
     if "fanout" in names and backend.savers:
         fanout.run(place, report, backend, width=amounts.width, rounds=amounts.rounds)
     if "recovery" in names and backend.name == "sqlite":

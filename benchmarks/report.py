@@ -27,7 +27,6 @@ PACKAGES = (
     "langgraph-checkpoint",
     "langgraph-checkpoint-postgres",
     "langgraph-checkpoint-sqlite",
-    "dbos",
 )
 
 

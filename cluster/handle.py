@@ -15,8 +15,10 @@ from ..runtime.errors import CheckpointNotFound, InvalidUpdateError, NotInterrup
 from ..runtime.failures import as_error, decode_failure
 from ..runtime.follow import Follower
 from ..runtime.payloads import CANCEL, PAUSE, RESUME, RETRY, UPDATE, pack
+from ..runtime.position import Heartbeat
 from ..runtime.requests import answers_of
 from ..runtime.restore import load_control, load_values
+from ..runtime.signals import ACCEPTS_SIGNALS, signal_message
 from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_id, checkpoint_seq
 from ..runtime.stream import events_of, read_modes
 from ..stores.base import CheckpointStore
@@ -82,7 +84,12 @@ class ThreadHandle:
     @property
     def interrupts(self) -> tuple[str, ...]:
         """Ids of the open interrupts."""
-        return self.info.waits
+        return self.info.interrupts
+
+    def heartbeats(self) -> dict[str, Heartbeat]:
+        """What the nodes of the step in progress last said of their progress, by task (the node's name, or `node#i` for
+        the i-th `Send`). Up to some seconds old."""
+        return self._reader().heartbeats()
 
     def result(self, timeout: float | timedelta | None = None) -> dict[str, Any]:
         """The output values of the handle's run; waits for its end, at most `timeout` (seconds, or a timedelta).
@@ -153,7 +160,7 @@ class ThreadHandle:
         if answer is UNSET:
             if record.status not in PARKED:
                 raise NotInterrupted(self.thread_id, record.status)
-            if record.waits and record.status is not Status.PAUSED:
+            if record.interrupts and record.status is not Status.PAUSED:
                 raise ClientError(f"thread {self.thread_id!r} waits for an answer; give one: resume(value)")
             self._send(RESUME, pack(self._codec, "", None, None), PARKED)
             return
@@ -162,7 +169,18 @@ class ThreadHandle:
             try:
                 self._send(RESUME, pack(self._codec, wait, value, None), _LIVE, wait=wait)
             except Refused as refusal:
-                raise UnknownInterrupt(self.thread_id, wait, self.info.waits) from refusal
+                raise UnknownInterrupt(self.thread_id, wait, self.info.interrupts) from refusal
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Send a signal: a node's `receive(name)` returns `value`. It is kept until a node receives it, in the order in
+        which signals of one name were sent; one that nobody has when the thread ends is recorded as undelivered.
+        Returns once it is in the store; also for threads that an `invoke` drives.
+
+        Raises `Refused` for a thread that has ended, `InputError`, `Unencodable`.
+        """
+        message = signal_message(self._codec, self._clock, name, value)
+        self._store.deliver(self.thread_id, message, ACCEPTS_SIGNALS)
+        self._notify(self.thread_id)
 
     def update_state(
         self,

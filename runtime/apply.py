@@ -11,7 +11,7 @@ from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import Message, RunUpdate, Status
-from ..stores.segments import Kind
+from .calls import Call, CallKind
 from .commands import END, START, Send
 from .control import RUN_CHANNEL
 from .errors import InvalidUpdateError, PerdureError
@@ -21,15 +21,18 @@ from .payloads import (
     PAUSE,
     RESUME,
     UPDATE,
+    WAKE,
     ReasonPayload,
     ResumePayload,
     RetryPayload,
+    SignalPayload,
     UpdatePayload,
+    WakePayload,
     unpack,
     unpack_input,
 )
 from .plan import Successors, Wiring, successors
-from .position import Position
+from .position import NEW_BRANCH, Position
 from .recorder import Recorder
 from .restore import load_control, load_sends, load_values, position_at
 from .topology import Topology
@@ -67,6 +70,8 @@ class Applier:
         """Up to this seq the history is that of the thread this one was forked from."""
         self.refused: PerdureError | StoreError | None = None
         """Why the last message could not be applied."""
+        self.woken = 0.0
+        """The latest time by which somebody found the thread due: an owner whose clock is behind goes by that."""
 
     @property
     def _at(self) -> Position:
@@ -114,6 +119,8 @@ class Applier:
             elif message.kind == PAUSE:
                 reason = ReasonPayload(*unpack(self._codec, message)).reason
                 self._recorder.pause(reason or "paused by a user; resume() goes on")
+            elif message.kind == WAKE:
+                self.woken = max(self.woken, WakePayload(*unpack(self._codec, message)).now)
             else:
                 retry = RetryPayload(*unpack(self._codec, message)) if message.payload else RetryPayload()
                 self._retry()
@@ -122,6 +129,23 @@ class Applier:
             self.refused = error
             self._recorder.pause(f"{message.kind} message {message.number} could not be applied: {error}")
         return options
+
+    def receive(self, path: str, index: int, message: Message) -> Call | None:
+        """Give a signal to the task that waits for it, or asks for it. None if it cannot be read: then the thread is
+        paused with the reason."""
+        self._recorder.consume(message)
+        try:
+            value = SignalPayload(*unpack(self._codec, message)).value
+            call = Call(CallKind.SIGNAL, message.name, [value])
+            self._recorder.call(path, index, call)
+        except (PerdureError, StoreError) as error:
+            node = path.partition("#")[0]
+            self._recorder.pause(
+                f"signal {message.name!r} (message {message.number}) could not be given to node {node!r}: {error}"
+            )
+            return None
+        self._at.since = self._at.step
+        return call
 
     def cancel(self, message: Message) -> None:
         """End the run in progress, and those that are still queued. Everything else unread is recorded as
@@ -165,12 +189,9 @@ class Applier:
 
     def _answer(self, interrupt_id: str, answer: Any) -> None:
         at = self._at
-        for path, stops in at.stops.items():
-            if any(stop.id == interrupt_id for stop in stops):
-                answers = (*at.answers.get(path, ()), answer)
-                self._recorder.task(Kind.ANSWER, path, list(answers))
-                at.answers[path] = answers
-                del at.stops[path]
+        for path, stop in at.stops.items():
+            if stop.interrupt is not None and stop.interrupt.id == interrupt_id:
+                self._recorder.call(path, stop.index, Call(CallKind.INTERRUPT, "", answer))
                 at.since = at.step
                 return
         # The branch that raised it was left by a fork; the answer has nowhere to go.
@@ -289,3 +310,4 @@ class Applier:
         at.manifest, at.head, at.step, at.since = then.manifest, then.head, then.step, then.since
         at.next, at.joins, at.done, at.sends = then.next, then.joins, then.done, then.sends
         at.adopted = then.adopted
+        at.born, at.branch = then.born, NEW_BRANCH

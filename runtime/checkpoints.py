@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from .errors import InputError, PerdureError
-from .interrupts import SCOPE
+from .errors import InputError
+from .scope import scope_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,4 @@ def checkpoint() -> None:
     Without effect if the node fails or stops at an interrupt; resumed, it asks again. Raises `PerdureError` outside a
     node.
     """
-    scope = SCOPE.get()
-    if scope is None:
-        raise PerdureError("checkpoint() was called outside a node; only a node of a running graph can ask for one")
-    scope.checkpoint = True
+    scope_of("checkpoint()").checkpoint = True

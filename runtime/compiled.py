@@ -223,10 +223,19 @@ class CompiledGraph:
         self.check_update(values, as_node)
         runner = self._runner(given)
         send_update(runner, given, values, as_node)
-        settled = runner.run(given.thread_id)
+        settled = runner.touch(given.thread_id)
         if settled.refused is not None:
             raise settled.refused
         return config_of(given.thread_id, settled.position.head)
+
+    def signal(self, config: ConfigDict, name: str, value: Any = None) -> None:
+        """Send a signal to a thread: a node's `receive(name)` returns `value`. Also while an `invoke` runs or waits,
+        here or elsewhere. Returns once it is in the store.
+
+        Raises `Refused` for a thread that has ended, `UnknownThread`, `InputError`, `Unencodable`.
+        """
+        given = self._thread_config(config)
+        self._runner(given).signal(given.thread_id, name, value)
 
     def check_update(self, values: Any, as_node: str | None) -> None:
         """Refuse an update from outside that cannot be applied. Raises `InvalidUpdateError`, `StateValidationError`."""
@@ -287,7 +296,7 @@ class CompiledGraph:
         if settled.failure is not None:
             raise as_error(settled.failure, self.name, "")
         values = self.topology.output.select(settled.position.values)
-        stops = [stop for task in settled.position.next for stop in settled.position.stops.get(task.path, ())]
+        stops = list(settled.position.interrupts)
         if settled.status is Status.PAUSED and settled.position.paused:
             raise PerdureError(f"the thread is paused: {settled.position.paused}")
         return {**values, "__interrupt__": stops} if stops else values

@@ -48,6 +48,10 @@ class Control(msgspec.Struct, frozen=True, array_like=True):
     """For each channel that has a value: the seq at which it got it."""
     done: tuple[tuple[str, str], ...]
     """(path, node) of the tasks whose results were merged."""
+    branch: int = 0
+    """Seq of the checkpoint with which a fork within the thread began; 0 before the first."""
+    born: int | None = None
+    """Step of the checkpoint that made `next` the tasks to run; None if it was this one (or an older version's)."""
 
 
 # Bytes that are not ours also fail as text (a ValueError) and by their depth.

@@ -39,6 +39,7 @@ class Draft:
     before: str | None = None
     """The reason that it held before `settle`, such as the end of a pause, which `reopen` must not lose."""
     waits: tuple[str, ...] | None = None
+    wake_at: float | None = None
     release: bool = False
     expect_inbox: int | None = None
     progress: bool = False
@@ -62,12 +63,15 @@ class Draft:
         """Everything that it writes."""
         return chain(self.rows, chain.from_iterable(self.values.values()))
 
-    def settle(self, status: Status, reason: str, waits: tuple[str, ...], inbox: int) -> None:
-        """Make it the commit that gives the thread up."""
+    def settle(
+        self, status: Status, reason: str, waits: tuple[str, ...], inbox: int, wake_at: float | None = None
+    ) -> None:
+        """Make it the commit that gives the thread up. `wake_at` None leaves that as it is."""
         self.before = self.reason
         self.status = status
         self.reason = reason
         self.waits = waits
+        self.wake_at = wake_at
         self.release = True
         self.expect_inbox = inbox
 
@@ -76,6 +80,7 @@ class Draft:
         self.status = None
         self.reason = self.before
         self.waits = None
+        self.wake_at = None
         self.release = False
         self.expect_inbox = None
 
@@ -117,6 +122,7 @@ def merge_drafts(drafts: list[Draft], stamp: Stamp) -> Commit:
         reason=next((draft.reason for draft in reversed(drafts) if draft.reason is not None), None),
         run=next((draft.run for draft in reversed(drafts) if draft.run is not None), None),
         waits=last.waits,
+        wake_at=last.wake_at,
         runs=tuple(update for draft in drafts for update in draft.runs),
         applied=tuple(
             (number, seq)

@@ -85,7 +85,7 @@ class Driver:
     def _wait(self, need: Need) -> None:
         if need in (Need.DURABLE, Need.ROOM) and self._flush():
             return
-        timeout = None
+        timeout = self._loop.patience() if need is Need.EVENT else None
         if need is Need.STORE:
             self._store_failures += 1
             timeout = store_backoff(self._store_failures)

@@ -154,6 +154,38 @@ class UnknownInterrupt(PerdureError):
         super().__init__(f"{_thread(thread_id)}no open interrupt {interrupt_id!r}: {found}")
 
 
+class CallMismatch(PerdureError):
+    """A node that was started again made another call than the one that is recorded in its place."""
+
+    def __init__(self, graph: str, node: str, thread_id: str, index: int, *, recorded: str, called: str) -> None:
+        super().__init__(
+            f"{_thread(thread_id)}node {node!r} of graph {graph!r}: its call {index} is recorded as {recorded}, and "
+            f"now it is {called}. A node that starts again must make the same calls in the same order until it passes "
+            "the last recorded one: make what they depend on part of the state or of a @task; with changed code, "
+            "update_state(..., as_node=...) goes on elsewhere"
+        )
+        self.graph = graph
+        self.node = node
+        self.thread_id = thread_id
+        self.index = index
+        self.recorded = recorded
+        self.called = called
+
+
+class ReceiveTimeout(PerdureError, TimeoutError):
+    """No signal of the name came in time."""
+
+    def __init__(self, name: str, *, graph: str = "", node: str = "", thread_id: str = "") -> None:
+        super().__init__(
+            f"{_thread(thread_id)}node {node!r} of graph {graph!r}: no signal {name!r} came within the timeout of "
+            "receive(); catch ReceiveTimeout to go on without it"
+        )
+        self.name = name
+        self.graph = graph
+        self.node = node
+        self.thread_id = thread_id
+
+
 class VersionMismatch(PerdureError):
     """A thread cannot go on with this version of its graph."""
 

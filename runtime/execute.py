@@ -11,17 +11,14 @@ from typing import Any
 
 from .channels import MISSING
 from .commands import Command, Send
+from .desk import Desk, NodeCancelled
 from .errors import InvalidUpdateError
-from .interrupts import SCOPE, Interrupted, Scope
 from .nodes import Node
 from .portal import Portal
+from .scope import SCOPE, Scope, Suspended
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
 from .values import LazyValues
-
-
-class NodeCancelled(BaseException):
-    """Raised into a node from outside: its thread is being cancelled or its owner stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +30,8 @@ class Step:
     """The channels' values before the step. Nodes must not change them in place."""
     config: Mapping[str, Any]
     """What a node that takes `config` is handed."""
+    desk: Desk
+    """Where its nodes ask."""
 
 
 def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
@@ -42,14 +41,13 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
     """
     node = step.topology.nodes[task.node]
     started = time.perf_counter()
-    attempt = 1
+    scope, attempt = Scope(task, step.desk), 1
     while True:
-        scope = Scope(task)
         token = SCOPE.set(scope)
         try:
             return _attempt(step, scope, node, portal, started)
-        except Interrupted as stop:
-            return Stopped(task.path, (stop.interrupt,))
+        except Suspended as suspended:
+            return Stopped(task.path, suspended.stop)
         except NodeCancelled:
             return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
         except KeyboardInterrupt:
@@ -59,7 +57,7 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
             if policy is None or attempt >= policy.max_attempts or not isinstance(error, Exception):
                 return failure(task, error)
             time.sleep(policy.wait(attempt))
-            attempt += 1
+            scope, attempt = scope.again(), attempt + 1
         finally:
             SCOPE.reset(token)
 

@@ -106,8 +106,7 @@ class Follower:
         control = self._control(row)
         position = position_at(head, control, {})
         add_pending(position, self._reader, head, self._codec)
-        stops = tuple(stop for task in control.next for stop in position.stops.get(task.path, ()))
-        return StepEvent(seq, control.step, "interrupt", self._read(control, head), (), stops)
+        return StepEvent(seq, control.step, "interrupt", self._read(control, head), (), position.interrupts)
 
     def _control(self, row: Row) -> Control:
         return decode_control(row.payload, f"checkpoint {row.checkpoint} of thread {self._thread_id!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,14 +18,20 @@ from .drive import STORE_PATIENCE, Driver, WriterThread, patient
 from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
 from .loop import Settled, ThreadLoop
 from .payloads import INPUTS, UPDATE
-from .ports import Executor, Gate, Observer, Ports
+from .ports import Executor, Gate, LoopLimits, Observer, Ports
 from .process import OwnerState, at_work, owner_state
 from .restore import restore
+from .signals import ACCEPTS_SIGNALS, signal_message
 from .topology import Topology
 from .upkeep import OwnUpkeep
+from .waking import wake_message
 from .writer import Writer
 
 ANY_STATUS = frozenset(Status)
+_GOES_ON = frozenset({Status.SLEEPING, Status.WAITING})
+"""Statuses in which a thread waits for something else than its user."""
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
+"""Seconds between two looks at the store while a thread waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +83,66 @@ class InProcess:
             raise ThreadBusy(record.thread_id, f"in process {record.owner}")
 
     def run(self, thread_id: str, observer: Observer | None = None, gate: Gate | None = None) -> Settled:
-        """Claim the thread and drive it until it ends or parks, or `gate` says to drain. An owner that died is
-        replaced, one that lives is not.
+        """Claim the thread and drive it until it ends or waits for its user, or `gate` says to drain. An owner that
+        died is replaced, one that lives is not. While the thread sleeps or waits for a signal it is nobody's.
 
         Raises `ThreadBusy`, `Fenced` if it is taken over meanwhile, and `StoreUnavailable` when the store stays away.
         """
-        with at_work(self.clock.unique()) as owner:
-            return self._drive(self._claim(thread_id, owner), observer, gate or Gate())
+        gate = gate or Gate()
+        while True:
+            settled = self.drive(thread_id, observer, gate)
+            if settled.status not in _GOES_ON or gate.drain:
+                return settled
+            self._until_due(thread_id, gate)
+            if gate.drain:
+                return settled
 
-    def _drive(self, record: ThreadRecord, observer: Observer | None, gate: Gate) -> Settled:
+    def drive(
+        self,
+        thread_id: str,
+        observer: Observer | None = None,
+        gate: Gate | None = None,
+        limits: LoopLimits | None = None,
+    ) -> Settled:
+        """Claim the thread and drive it until it is given up, whatever it waits for. Raises as `run`."""
+        with at_work(self.clock.unique()) as owner:
+            return self._serve(self._claim(thread_id, owner), observer, gate or Gate(), limits or LoopLimits())
+
+    def touch(self, thread_id: str) -> Settled:
+        """Claim the thread, apply its mail, and give it up. What sleeps goes on sleeping. Raises as `run`."""
+        return self.drive(thread_id, limits=LoopLimits(timers=False))
+
+    def signal(self, thread_id: str, name: str, value: Any) -> None:
+        """Send a signal, also to a thread that somebody runs. Raises `Refused` for one that has ended, `InputError`,
+        `Unencodable`, `UnknownThread`, `StoreUnavailable` when the store stays away."""
+        message = signal_message(self.codec, self.clock, name, value)
+        patient(self.store.deliver, thread_id, message, ACCEPTS_SIGNALS)
+
+    def _until_due(self, thread_id: str, gate: Gate) -> None:
+        """Wait until a parked thread's time has come, or somebody has sent it what wakes it."""
+        pause = _FIRST_LOOK
+        while not gate.drain:
+            record = self.thread(thread_id)
+            if record.status not in _GOES_ON:
+                return
+            left = record.wake_at - self.clock.time() if record.wake_at else pause
+            if record.wake_at and left <= 0:
+                message, expect = wake_message(record, self.clock.time())
+                try:
+                    patient(self.store.deliver, thread_id, message, expect)
+                except Refused:
+                    pass  # it was woken by something else at this moment
+                return
+            time.sleep(min(left, pause))
+            pause = min(pause * 2, _LONGEST_LOOK)
+
+    def _serve(self, record: ThreadRecord, observer: Observer | None, gate: Gate, limits: LoopLimits) -> Settled:
         writer = Writer(self.store, self.clock)
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()
         try:
             restored = patient(restore, self.store, record, self.codec, self.cache)
-            ports = Ports(self.store, self.store, executor, self.clock, gate, observer=observer)
+            ports = Ports(self.store, self.store, executor, self.clock, gate, limits, observer)
             loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
             driver = Driver(loop, writer)
             lane = writer.lane(record.thread_id, record.epoch, record.token, driver.post)

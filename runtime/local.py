@@ -6,11 +6,13 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 from .commands import Send
-from .execute import NodeCancelled, Step, execute, route
+from .desk import NodeCancelled
+from .execute import Step, execute, route
 from .portal import LoopPortal, Portal
 from .task import Outcome, Task
 
@@ -73,6 +75,10 @@ class LocalExecutor:
     def route(self, step: Step, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
         """Ask conditional edges, on the calling thread."""
         return route(step, source, writes, self._portal)
+
+    def shield(self) -> AbstractContextManager[None]:
+        """What runs here cannot be stopped from outside."""
+        return nullcontext()
 
     def stop(self) -> None:
         """Start nothing more. What runs cannot be stopped from outside and is not waited for."""

@@ -13,13 +13,16 @@ from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable
-from ..stores.records import Message, Status, ThreadRecord
+from ..stores.records import SIGNAL, Message, Status, ThreadRecord
 from ..stores.segments import Kind
 from . import plan
 from .ahead import Ahead
 from .apply import Applier
+from .calls import Call, CallKind
+from .clerk import Clerk, StepDesk
 from .commands import Send
 from .control import Next
+from .desk import Request, Ticket
 from .draft import Draft
 from .errors import GraphRecursionError, PerdureError, RouterRaised
 from .execute import Step
@@ -29,8 +32,8 @@ from .options import Durability, RunOptions, breakpoints
 from .ports import Ended, Event, Need, Poke, Ports, StepEvent, Told, told_update
 from .position import Position
 from .recorder import Recorder
-from .restore import Restored, encode_interrupts, encode_result
-from .task import Done, Failed, Outcome, Stopped, Task
+from .restore import Restored, encode_result
+from .task import Done, Failed, Outcome, Past, Stopped, Task
 from .topology import Topology
 from .writer import Durable, Lane, ParkRefused, WriteFailed
 
@@ -47,6 +50,9 @@ class Settled:
     refused: Exception | None = None
     """Why the last message could not be applied."""
 
+
+_LONGEST_WAIT = 60.0
+"""Seconds after which an owner looks at the clock again, which may have been set."""
 
 LoopRun: TypeAlias = Generator[Need, None, Settled]
 
@@ -72,6 +78,10 @@ class ThreadLoop:
         self._applier = Applier(
             topology, codec, ports.history, record.thread_id, self._recorder, self._route, origin=origin
         )
+        self._clerk = Clerk(
+            topology.name, record.thread_id, self._recorder, self._applier, ports.clock, ports.executor.shield
+        )
+        self._desk = StepDesk(self._clerk)
         self._wiring = plan.Wiring(topology)
         self._effects = frozenset(name for name, node in topology.nodes.items() if node.effects)
         last = self.at.mail[-1].number if self.at.mail else 0
@@ -79,8 +89,8 @@ class ThreadLoop:
         self._failure: Failure | None = None
         self._exception: BaseException | None = None
         self._held: deque[tuple[int, list[Any]]] = deque()
-        self._batch = 0
-        """Rises when tasks are stopped: what they end with afterwards is nobody's."""
+        self._wake_at = record.wake_at
+        self._crashed_at = (self.at.head, record.crashes)
         self._durable = record.seq
         self._ahead = Ahead(topology)
         self._dead: StoreError | None = None
@@ -96,17 +106,47 @@ class ThreadLoop:
     def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
         """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop;
         the lane's answers go through it too."""
-        self._lane = lane
+        self._lane = self._clerk.lane = lane
         self._post = post
         self._recorder.attach(self._submit)
 
     def run(self) -> LoopRun:
         """Drive the thread. Yields what it waits for; may be resumed at any time, needed or not."""
+        steps = self._run()
+        try:
+            while True:
+                with self._clerk.monitor:
+                    try:
+                        need = next(steps)
+                    except StopIteration as end:
+                        settled: Settled = end.value
+                        return settled
+                yield need
+        finally:
+            self._clerk.close()
+
+    def answer(self, ticket: Ticket, request: Request) -> Any:
+        """Do what a node in another process asks for; blocks until it is done. From any thread.
+
+        Raises `NodeCancelled` where the node is not this owner's any more, `PerdureError`, `StoreError`.
+        """
+        return self._clerk.wait(self._clerk.answer(ticket, request))
+
+    def patience(self) -> float | None:
+        """How long it waits for an event at most (seconds); None for as long as it takes."""
+        until = self._clerk.beats_due()
+        if (wake_at := self.at.wake_at) > 0:
+            until = min(until, wake_at - self._now(), _LONGEST_WAIT)
+        return max(0.0, until) if until != float("inf") else None
+
+    def _run(self) -> LoopRun:
         while True:
             self._take_events()
             if self._mail.due:
                 yield from self._read_mail()
             self._limits.drain = self._ports.gate.drain
+            if self.at.stops and self._ports.limits.timers:
+                self._limits.now = self._now()
             action = plan.decide(self.at, self._limits)
             if isinstance(action, plan.RunTasks):
                 yield from self._run_tasks(action.tasks)
@@ -117,6 +157,8 @@ class ThreadLoop:
             elif isinstance(action, plan.Begin):
                 yield from self._begin(action.message)
             elif isinstance(action, plan.Wait):
+                if self._clerk.beats_due() <= 0:
+                    self._clerk.write_beats()
                 self._recorder.hand_over()
                 yield Need.EVENT
             elif isinstance(action, plan.Settle):
@@ -128,10 +170,12 @@ class ThreadLoop:
     def _change(self, action: plan.Action) -> None:
         if isinstance(action, plan.EndRun):
             self._end_run(action)
+        elif isinstance(action, plan.Fire):
+            self._fire(action)
         elif isinstance(action, plan.Halt):
             self._ports.executor.stop()
             self.at.running.clear()
-            self._batch += 1
+            self._clerk.batch += 1
             self._applier.cancel(action.message)
 
     def _apply(self, message: Message) -> Generator[Need, None, None]:
@@ -156,7 +200,7 @@ class ThreadLoop:
                 self._mail.saw(event.inbox)
                 self._tell()
             elif isinstance(event, Ended):
-                if event.batch == self._batch and event.outcome.path in self.at.running:
+                if event.batch == self._clerk.batch and event.outcome.path in self.at.running:
                     self._take_outcome(event.outcome)
             elif isinstance(event, Poke):
                 self._mail.hint()
@@ -209,14 +253,31 @@ class ThreadLoop:
             return
         at = self.at
         self._ahead.decode(at.values, (task.node for task in todo))
-        step = Step(self._topology, at.values, self._config)
+        desk = self._desk
+        if desk.ticket != self._clerk.ticket:
+            desk = self._desk = StepDesk(self._clerk)
+        step = Step(self._topology, at.values, self._config, desk)
         tasks = [self._task(task) for task in todo]
         if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
-            self._take_outcome(self._ports.executor.run(step, tasks[0]))
+            self._take_outcome(self._run_here(step, tasks[0]))
             return
-        batch = self._batch
+        batch = self._clerk.batch
         at.running.update(task.path for task in tasks)
-        self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, batch)))
+        self._clerk.monitor.release()
+        try:
+            self._ports.executor.start(step, tasks, lambda outcome: self._post(Ended(outcome, batch)))
+        finally:
+            self._clerk.monitor.acquire()
+
+    def _run_here(self, step: Step, task: Task) -> Outcome:
+        clerk = self._clerk
+        clerk.inside = task.path
+        clerk.monitor.release()
+        try:
+            return self._ports.executor.run(step, task)
+        finally:
+            clerk.monitor.acquire()
+            clerk.inside = ""
 
     def _room(self) -> Generator[Need, None, None]:
         lane, limits = self._lane, self._ports.limits
@@ -227,28 +288,39 @@ class ThreadLoop:
     def _task(self, task: Next) -> Task:
         at = self.at
         key = f"{self.thread_id}\n{at.head}\n{task.path}"
-        return Task(task.path, task.node, task.send, at.sends.get(task.path), at.answers.get(task.path, ()), key)
+        past = self._past(task.path) if at.calls or at.beats or self._crashed_at[1] else None
+        return Task(task.path, task.node, task.send, at.sends.get(task.path), past, key)
+
+    def _past(self, path: str) -> Past | None:
+        at, (head, crashes) = self.at, self._crashed_at
+        calls, beat = at.calls.get(path), at.beats.get(path)
+        attempt = 1 + (crashes if head == at.head else 0)
+        if not calls and beat is None and attempt == 1:
+            return None
+        return Past(calls if calls is not None else {}, attempt, beat.progress if beat is not None else None)
 
     def _take_outcome(self, outcome: Outcome) -> None:
         at = self.at
         at.running.discard(outcome.path)
         if isinstance(outcome, Done):
-            if len(at.next) == 1 or self._record(outcome, Kind.RESULT, encode_result(outcome)):
+            if len(at.next) == 1 or self._record_result(outcome):
                 at.results[outcome.path] = outcome
         elif isinstance(outcome, Stopped):
-            if self._record(outcome, Kind.INTERRUPT, encode_interrupts(outcome.interrupts)):
-                at.stops[outcome.path] = outcome.interrupts
+            stop = outcome.stop.begun(self._now())
+            self._record(outcome.path, lambda: self._recorder.stop(outcome.path, stop))
         elif outcome.cancelled:
             # Stopped for a cancel that is on its way; should none come, the task is simply run again.
             self._mail.hint()
         else:
             at.failures[outcome.path] = outcome
 
-    def _record(self, outcome: Done | Stopped, kind: Kind, data: Any) -> bool:
+    def _record_result(self, done: Done) -> bool:
+        return self._record(done.path, lambda: self._recorder.task(Kind.RESULT, done.path, encode_result(done)))
+
+    def _record(self, path: str, record: Callable[[], None]) -> bool:
         """Put a task's outcome into a commit of its own. False where it cannot be stored: then the task has failed."""
-        path = outcome.path
         try:
-            self._recorder.task(kind, path, data)
+            record()
         except PerdureError as error:
             node = path.partition("#")[0]
             self.at.failures[path] = Failed(path, node, type(error).__qualname__, str(error), exception=error)
@@ -256,6 +328,22 @@ class ThreadLoop:
         if self._options.durability is not Durability.EXIT:
             self._recorder.seal()
         return True
+
+    def _fire(self, action: plan.Fire) -> None:
+        """Give a task what it waits for."""
+        at, path = self.at, action.path
+        stop = at.stops[path]
+        if action.message is not None:
+            self._applier.receive(path, stop.index, action.message)
+            return
+        value: Any = [] if stop.kind is CallKind.SIGNAL else stop.until
+        self._recorder.call(path, stop.index, Call(stop.kind, stop.name, value))
+        at.since = at.step
+
+    def _now(self) -> float:
+        """The time that deadlines are compared with. Clocks of machines differ and jump: an owner whose own is behind
+        goes by that of whoever woke the thread."""
+        return max(self._ports.clock.time(), self._applier.woken)
 
     def _merge(self) -> None:
         at = self.at
@@ -299,6 +387,7 @@ class ThreadLoop:
             recursion_limit=options.recursion_limit,
             interrupt_before=topology.interrupt_before if before is None else breakpoints(topology, before),
             interrupt_after=topology.interrupt_after if after is None else breakpoints(topology, after),
+            stays=self._ports.history is None,
         )
         self._config: Mapping[str, Any] = {
             "configurable": {**options.configurable, "thread_id": self.thread_id},
@@ -308,7 +397,7 @@ class ThreadLoop:
         }
 
     def _route(self, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
-        step = Step(self._topology, self.at.values, self._config)
+        step = Step(self._topology, self.at.values, self._config, self._desk)
         try:
             return self._ports.executor.route(step, source, writes)
         except PerdureError:
@@ -350,9 +439,12 @@ class ThreadLoop:
         if action.status is Status.INTERRUPTED:
             self._observe(
                 "interrupt",
-                interrupts=tuple(stop for task in self.at.next for stop in self.at.stops.get(task.path, ())),
+                interrupts=self.at.interrupts,
             )
-        self._recorder.open().settle(action.status, reason, action.waits, self._mail.seen)
+        unread = [message for message in self.at.mail if message.kind == SIGNAL] if action.status.ended else []
+        self._recorder.abandon(unread)
+        wake_at = None if action.wake_at == self._wake_at else action.wake_at
+        self._recorder.open().settle(action.status, reason, action.waits, self._mail.seen, wake_at)
         self._recorder.seal()
         yield from self._until_durable()
         if self._refused is None:
@@ -363,7 +455,7 @@ class ThreadLoop:
         if self._held and self._held[-1][0] == refused.draft.seq:
             self._held.pop()
         refused.draft.events = [event for event in refused.draft.events if not event.interrupts]
-        self._recorder.take_back(refused.draft)
+        self._recorder.take_back(refused.draft, unread)
         return False
 
     def _spent(self, crashes: int) -> str:

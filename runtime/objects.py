@@ -7,9 +7,10 @@ from typing import Any
 
 from ..stores.base import CommitResult
 from ..stores.codec import Codec, Encoding
-from ..stores.records import Commit, Committed, Message, ThreadRecord
+from ..stores.records import Commit, Committed, Message, Status, ThreadRecord
 from .clock import Clock
 from .drive import Driver
+from .errors import PerdureError
 from .loop import Settled, ThreadLoop
 from .options import RunOptions
 from .payloads import INPUT, InputPayload, pack_input
@@ -75,6 +76,13 @@ def run_without_store(
     driver = Driver(loop, writer)
     loop.attach(writer.lane("", 0, "", driver.post), driver.post)
     try:
-        return driver.run()
+        settled = driver.run()
     finally:
         nodes.stop()
+    if settled.status is Status.WAITING:
+        names = sorted({repr(stop.name) for stop in settled.position.stops.values() if stop.name})
+        raise PerdureError(
+            f"graph {topology.name!r} waits for a signal ({', '.join(names)}) that nobody can send: it was compiled "
+            "without a store; give compile(checkpointer=open_store(url)) one, or receive(..., timeout=...) a timeout"
+        )
+    return settled

@@ -19,6 +19,8 @@ CANCEL = "cancel"
 PAUSE = "pause"
 UPDATE = "update"
 RETRY = "retry"
+WAKE = "wake"
+"""The time has come for which a parked thread waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,21 @@ class UpdatePayload:
     as_node: str | None
     parent: int = 0
     """Checkpoint to fork from within the thread; 0 for the head."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalPayload:
+    """What a signal brings."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class WakePayload:
+    """The time by which a thread was found due."""
+
+    now: float
+    """Unix seconds, on the clock of whoever found it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..stores.records import Message, Status
+from ..stores.records import SIGNAL, Message, Status
+from .calls import CallKind
 from .commands import END, Send
 from .control import Next
-from .payloads import CANCEL, INPUTS, REPLACE, RESUME
+from .payloads import CANCEL, INPUTS, REPLACE, RESUME, WAKE
 from .position import CHANGED_AFTER_END, Position
 from .task import Failed
 from .topology import Join, Topology
@@ -38,6 +39,15 @@ class Begin:
     """Start the run that an input message asks for."""
 
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """What a task waits for has come: a signal, or its time."""
+
+    path: str
+    message: Message | None = None
+    """The signal; None where its time has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +84,11 @@ class Settle:
     status: Status
     reason: str = ""
     waits: tuple[str, ...] = ()
+    wake_at: float = 0.0
+    """When the thread is due (Unix seconds); 0 for never."""
 
 
-Action: TypeAlias = Halt | Apply | Begin | Merge | RunTasks | Wait | EndRun | Settle
+Action: TypeAlias = Halt | Apply | Begin | Fire | Merge | RunTasks | Wait | EndRun | Settle
 
 MERGE = Merge()
 WAIT = Wait()
@@ -92,6 +104,10 @@ class Limits:
     interrupt_after: frozenset[str] = frozenset()
     drain: bool = False
     """The owner is to give the thread up after this step."""
+    now: float = 0.0
+    """The time that the owner goes by (Unix seconds); looked at only where a task waits."""
+    stays: bool = False
+    """Nobody could wake the thread: the owner keeps it until the time has come that it waits for."""
 
 
 def decide(at: Position, limits: Limits) -> Action:
@@ -116,8 +132,11 @@ def idle(at: Position, limits: Limits) -> bool:
 def _onward(at: Position, limits: Limits) -> Action:
     if not at.run_open:
         return _between_runs(at)
+    # Also where it is paused: a deadline that has passed would wake the thread again and again.
+    if at.stops and (fire := _fired(at, limits.now)) is not None:
+        return fire
     if at.paused and not at.running:
-        return Settle(Status.PAUSED, at.paused, _waits(at))
+        return Settle(Status.PAUSED, at.paused, _waits(at), at.wake_at)
     if limits.drain and at.next and not at.running:
         return Settle(Status.QUEUED)
     return _within_run(at, limits)
@@ -128,8 +147,10 @@ def _from_mail(at: Position) -> Action | None:
         if message.kind == CANCEL:
             return Halt(message)
     for message in at.mail:
+        if message.kind == SIGNAL:
+            continue  # until somebody receives it
         # A resume may join a step whose other tasks still run; what changes the state waits for the step's end.
-        if message.kind == RESUME or (message.kind not in INPUTS and not at.running):
+        if message.kind in (RESUME, WAKE) or (message.kind not in INPUTS and not at.running):
             return Apply(message)
         if message.kind in INPUTS and not at.run_open and not at.paused:
             return Begin(message)
@@ -166,11 +187,40 @@ def _within_run(at: Position, limits: Limits) -> Action:
         return RunTasks(tuple(task for task in at.next if task.path not in known))
     if at.running:
         return WAIT
-    return Settle(Status.INTERRUPTED, waits=_waits(at))
+    return _rest(at, limits)
+
+
+def _rest(at: Position, limits: Limits) -> Action:
+    """Every task that has not finished waits."""
+    kinds = {stop.kind for stop in at.stops.values()}
+    if CallKind.INTERRUPT in kinds:
+        return Settle(Status.INTERRUPTED, waits=_waits(at), wake_at=at.wake_at)
+    if limits.stays and at.wake_at:
+        return WAIT
+    return Settle(Status.WAITING if CallKind.SIGNAL in kinds else Status.SLEEPING, waits=_waits(at), wake_at=at.wake_at)
+
+
+def _fired(at: Position, now: float) -> Fire | None:
+    """What one of the waiting tasks has waited for, in the order of the tasks. Signals come in order."""
+    for task in at.next:
+        stop = at.stops.get(task.path)
+        if stop is None or stop.interrupt is not None:
+            continue
+        if stop.kind is CallKind.SIGNAL and (message := signal_of(at, stop.name)) is not None:
+            return Fire(task.path, message)
+        if stop.until is not None and stop.until <= now:
+            return Fire(task.path)
+    return None
+
+
+def signal_of(at: Position, name: str) -> Message | None:
+    """The oldest unread signal of a name."""
+    return next((message for message in at.mail if message.kind == SIGNAL and message.name == name), None)
 
 
 def _waits(at: Position) -> tuple[str, ...]:
-    return tuple(stop.id for task in at.next for stop in at.stops.get(task.path, ()))
+    waits = (stop.wait for task in at.next if (stop := at.stops.get(task.path)) is not None)
+    return tuple(dict.fromkeys(wait for wait in waits if wait))
 
 
 def _at_breakpoint(at: Position, limits: Limits) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol, TypeAlias
@@ -64,6 +65,10 @@ class Executor(Protocol):
         """Ask the conditional edges of `source` where to go after its writes. Raises what they raise."""
         ...
 
+    def shield(self) -> AbstractContextManager[None]:
+        """Keeps `stop` from breaking into what the engine does on the thread of a node that runs here."""
+        ...
+
     def stop(self) -> None:
         """Stop what runs; nobody waits for it any more. Safe to call when nothing does."""
         ...
@@ -88,6 +93,8 @@ class LoopLimits:
     """Crashes without durable progress before the thread is paused."""
     careful_commits: int = 64
     """How many commits an owner makes durable one by one after a crash, before it runs ahead of the store again."""
+    timers: bool = True
+    """Whether tasks go on whose time has come. Not for an owner that only applies an update."""
 
 
 Told: TypeAlias = dict[str, Any] | list[dict[str, Any]]

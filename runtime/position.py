@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..stores.records import Message, Status
+from .calls import Calls, Stop
 from .commands import Interrupt
 from .control import Next
 from .task import Done, Failed
@@ -13,6 +14,18 @@ from .values import Values
 
 CHANGED_AFTER_END = "the state was updated after the run had ended; resume() goes on from there"
 """Why a thread whose run has ended is paused once an update gave it work again. Kept as its reason."""
+
+
+NEW_BRANCH = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a task said of its progress."""
+
+    progress: Any
+    at: float
+    """When (Unix seconds)."""
 
 
 @dataclass(slots=True)
@@ -31,6 +44,10 @@ class Position:
     joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     done: tuple[tuple[str, str], ...] = ()
     """(path, node) of the tasks that the newest checkpoint merged."""
+    branch: int = 0
+    """Seq of the checkpoint with which a fork within the thread began; `NEW_BRANCH` until it is made."""
+    born: int = -2
+    """Step of the checkpoint that made `next` the tasks to run: an update between two steps leaves it as it is."""
 
     run: int = 0
     run_status: Status = Status.SUCCEEDED
@@ -45,9 +62,12 @@ class Position:
     sends: dict[str, Any] = field(default_factory=dict)
     """`Send` arguments of the tasks in `next`, by path."""
     results: dict[str, Done] = field(default_factory=dict)
-    stops: dict[str, tuple[Interrupt, ...]] = field(default_factory=dict)
-    """Interrupts that wait for an answer, by task."""
-    answers: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    stops: dict[str, Stop] = field(default_factory=dict)
+    """What tasks wait for, by task."""
+    calls: dict[str, Calls] = field(default_factory=dict)
+    """What tasks asked for and were given, by task."""
+    beats: dict[str, Heartbeat] = field(default_factory=dict)
+    """What tasks last said of their progress, by task."""
     failures: dict[str, Failed] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
     passed: bool = False
@@ -60,6 +80,17 @@ class Position:
     mail: list[Message] = field(default_factory=list)
     """Messages read and not applied, in order."""
 
+    @property
+    def interrupts(self) -> tuple[Interrupt, ...]:
+        """The questions at which tasks wait, in the order of the tasks."""
+        stops = (self.stops.get(task.path) for task in self.next) if self.stops else ()
+        return tuple(stop.interrupt for stop in stops if stop is not None and stop.interrupt is not None)
+
+    @property
+    def wake_at(self) -> float:
+        """When the first task is due that waits for a time (Unix seconds); 0 if none does."""
+        return min((stop.until for stop in self.stops.values() if stop.until is not None), default=0.0)
+
     def become(self, other: Position) -> None:
         """Take over all that `other` holds."""
         for one in fields(self):
@@ -70,7 +101,8 @@ class Position:
         self.sends = {}
         self.results = {}
         self.stops = {}
-        self.answers = {}
+        self.calls = {}
+        self.beats = {}
         self.failures = {}
         self.passed = False
         self.options = None

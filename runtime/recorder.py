@@ -8,6 +8,7 @@ from typing import Any
 from ..stores.codec import Codec
 from ..stores.records import Message, RunUpdate, Status
 from ..stores.segments import Kind, Row
+from .calls import Call, Stop, encode_call, encode_stop
 from .checkpoints import EVERY_STEP, ON_REQUEST
 from .clock import Clock
 from .control import FORMAT, RUN_CHANNEL, Control
@@ -16,8 +17,8 @@ from .kept import KeptRows
 from .merge import ChannelSizes, RowMaker, Write, gather, merge_writes
 from .options import Durability, RunOptions
 from .plan import Successors
-from .position import Position
-from .restore import encode_interrupts, encode_result
+from .position import NEW_BRANCH, Heartbeat, Position
+from .restore import encode_result
 from .topology import Topology
 
 
@@ -84,9 +85,12 @@ class Recorder:
         if draft is not None and not (draft.checkpoint and draft.folds):
             self.seal()
 
-    def take_back(self, draft: Draft) -> None:
-        """Open a draft again that was to give the thread up and was not written, because mail came first."""
+    def take_back(self, draft: Draft, unread: Sequence[Message] = ()) -> None:
+        """Open a draft again that was to give the thread up and was not written, because mail came first. `unread` is
+        what would have been abandoned by it."""
         draft.reopen()
+        draft.undelivered = [number for number in draft.undelivered if all(one.number != number for one in unread)]
+        self.at.mail = sorted((*self.at.mail, *unread), key=lambda message: message.number)
         self._draft = draft
         self.sealed = draft.seq - 1
 
@@ -97,6 +101,31 @@ class Recorder:
         draft = self.open()
         draft.rows.append(self._maker.task(kind, draft.seq, self.at.head, path, data))
         draft.progress = draft.progress or kind == Kind.RESULT
+
+    def call(self, path: str, index: int, call: Call) -> None:
+        """Record a call of a task that has been answered. Never in a commit with a checkpoint, of which it would look
+        like a part that an update had carried along. Raises `UnencodableState`."""
+        if self._draft is not None and self._draft.checkpoint:
+            self.seal()
+        self.task(Kind.CALL, path, encode_call(index, call))
+        self.open().progress = True
+        self.at.calls.setdefault(path, {})[index] = call
+        stop = self.at.stops.get(path)
+        if stop is not None and stop.index == index:
+            del self.at.stops[path]
+
+    def stop(self, path: str, stop: Stop) -> None:
+        """Record that a task waits. Raises `UnencodableState`."""
+        self.task(Kind.WAIT if stop.interrupt is None else Kind.INTERRUPT, path, encode_stop(stop))
+        self.at.stops[path] = stop
+
+    def beat(self, path: str, beat: Heartbeat) -> None:
+        """Record what a task said of its progress. Raises `UnencodableState`."""
+        self.task(Kind.BEAT, path, [beat.progress, beat.at])
+
+    def check(self, path: str, value: Any) -> None:
+        """Raise `UnencodableState` for what a task could not have recorded."""
+        self._maker.task(Kind.BEAT, 0, self.at.head, path, value)
 
     def pass_breakpoint(self) -> None:
         """Record that the breakpoint at the newest checkpoint was passed."""
@@ -171,9 +200,12 @@ class Recorder:
             at.options = None
         at.head = seq
         at.step += 1
+        if at.branch == NEW_BRANCH:
+            at.branch = seq
         at.next, at.joins, at.done = after.next, after.joins, done
         if not carry:
             at.forget_step()
+            at.born = at.step
         at.sends = after.sends
         if source == "input":
             at.since = at.step
@@ -229,15 +261,20 @@ class Recorder:
             joins=at.joins,
             manifest=at.manifest,
             done=at.done,
+            branch=at.branch,
+            born=None if at.born == at.step else at.born,
         )
 
     def _carry(self) -> None:
         """Tell of the tasks in progress again, now that they belong to another checkpoint."""
         at = self.at
-        for path, answers in at.answers.items():
-            self.task(Kind.ANSWER, path, list(answers))
-        for path, stops in at.stops.items():
-            self.task(Kind.INTERRUPT, path, encode_interrupts(stops))
+        for path, calls in at.calls.items():
+            for index, call in calls.items():
+                self.task(Kind.CALL, path, encode_call(index, call))
+        for path, stop in at.stops.items():
+            self.stop(path, stop)
+        for path, beat in at.beats.items():
+            self.beat(path, beat)
         for result in at.results.values():
             self.task(Kind.RESULT, result.path, encode_result(result))
         if at.passed:

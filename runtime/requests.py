@@ -18,7 +18,7 @@ from .restore import load_control, load_head
 from .snapshots import checkpoint_id
 
 _ANSWERABLE = frozenset({Status.INTERRUPTED, Status.QUEUED, Status.RUNNING, Status.PAUSED})
-_STEP_BEGUN = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER})
+_STEP_BEGUN = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.CALL, Kind.WAIT})
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -55,19 +55,20 @@ def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:
 
     Raises `NotInterrupted`, `UnknownInterrupt`, and `InputError` where several wait and none is named.
     """
-    if not record.waits:
+    waits = record.interrupts
+    if not waits:
         raise NotInterrupted(record.thread_id, record.status)
     if isinstance(resume, dict) and resume and all(isinstance(key, str) and _ID.fullmatch(key) for key in resume):
         for key in resume:
-            if key not in record.waits:
-                raise UnknownInterrupt(record.thread_id, key, record.waits)
+            if key not in waits:
+                raise UnknownInterrupt(record.thread_id, key, waits)
         return dict(resume)
-    if len(record.waits) > 1:
+    if len(waits) > 1:
         raise InputError(
-            f"thread {record.thread_id!r} waits at {len(record.waits)} interrupts; answer by id: "
-            f"{{{', '.join(f'{wait!r}: ...' for wait in record.waits)}}}"
+            f"thread {record.thread_id!r} waits at {len(waits)} interrupts; answer by id: "
+            f"{{{', '.join(f'{wait!r}: ...' for wait in waits)}}}"
         )
-    return {record.waits[0]: resume}
+    return {waits[0]: resume}
 
 
 def find(runner: InProcess, thread_id: str) -> ThreadRecord | None:
@@ -100,7 +101,7 @@ def _go_on(runner: InProcess, given: Config, record: ThreadRecord) -> None:
                 "give it an input"
             )
         runner.send(given.thread_id, RETRY, pack(runner.codec, options))
-    elif record.status is Status.PAUSED or (record.status is Status.INTERRUPTED and not record.waits):
+    elif record.status is Status.PAUSED or (record.status is Status.INTERRUPTED and not record.interrupts):
         runner.send(given.thread_id, RESUME, go_on)
 
 

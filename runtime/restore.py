@@ -11,14 +11,15 @@ from ..stores.codec import Codec
 from ..stores.columns import columns_of
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
-from ..stores.records import Claimed, RunRecord, Status, ThreadRecord
+from ..stores.records import RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind, Row
 from .cache import ReadCache
-from .commands import Interrupt, Send
+from .calls import Call, CallKind, Calls, decode_call, decode_question, decode_wait
+from .commands import Send
 from .control import RUN_CHANNEL, Control, decode_control
 from .kept import KeptRows
 from .merge import ChannelSizes
-from .position import CHANGED_AFTER_END, Position
+from .position import CHANGED_AFTER_END, Heartbeat, Position
 from .task import Done
 from .values import LazyValues, Values, values_of
 
@@ -37,16 +38,9 @@ class Restored:
     """How many segments had to be read for its values."""
 
 
-def restore(
-    store: CheckpointStore,
-    record: ThreadRecord,
-    codec: Codec,
-    cache: ReadCache | None = None,
-    *,
-    claimed: Claimed | None = None,
-) -> Restored:
+def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec, cache: ReadCache | None = None) -> Restored:
     """The position of a claimed thread, from its newest checkpoint and what was committed since. With a `cache` only
-    what that does not have is read, and with what was `claimed` (of this record) its runs and messages are not.
+    what that does not have is read.
 
     Raises `Corrupt`, `NewerFormat`, `DisallowedType` naming the record, `StoreUnavailable`. A channel's value may still
     raise the first or the third when it is looked at.
@@ -71,9 +65,8 @@ def restore(
             position.sends = load_sends(reader.told(record.head), codec)
         add_pending(position, reader, record.head, codec)
         options = options if position.options is None else position.options
-    runs = claimed.runs if claimed is not None else store.runs(record.thread_id)
-    _add_run(position, record, runs)
-    position.mail = list(claimed.messages if claimed is not None else store.messages(record.thread_id))
+    _add_run(position, record, store.runs(record.thread_id))
+    position.mail = list(store.messages(record.thread_id))
     return Restored(position, options, sizes, kept, reader.segments)
 
 
@@ -88,6 +81,8 @@ def position_at(seq: int, control: Control, values: Values) -> Position:
         next=control.next,
         joins=dict(control.joins),
         done=control.done,
+        branch=control.branch,
+        born=control.step if control.born is None else control.born,
         run=control.run,
     )
 
@@ -132,22 +127,41 @@ def load_sends(rows: Iterable[Row], codec: Codec) -> dict[str, Any]:
 def add_pending(position: Position, reader: HistoryReader, head: int, codec: Codec) -> None:
     """Add what is known of the tasks after the newest checkpoint."""
     for row in reader.pending(head):
-        path = row.channel
-        if row.kind == Kind.RESULT:
-            position.results[path] = decode_result(path, codec.decode(row.encoding, row.payload))
-            position.stops.pop(path, None)
-        elif row.kind == Kind.INTERRUPT:
-            position.stops[path] = decode_interrupts(codec.decode(row.encoding, row.payload))
-        elif row.kind == Kind.ANSWER:
-            position.answers[path] = tuple(codec.decode(row.encoding, row.payload))
-            position.stops.pop(path, None)
-        elif row.kind == Kind.PASS:
-            position.passed = True
-        elif row.kind == Kind.OPTIONS:
-            position.options = codec.decode(row.encoding, row.payload)
-        if row.kind in (Kind.ANSWER, Kind.PASS) and row.checkpoint != head:
-            # One that an update carried along was counted from before: the control record has it.
-            position.since = position.step
+        _add_row(position, row, codec.decode(row.encoding, row.payload), carried=row.checkpoint == head)
+
+
+def _add_row(position: Position, row: Row, data: Any, *, carried: bool) -> None:
+    path, waited = row.channel, False
+    if row.kind == Kind.RESULT:
+        position.results[path] = decode_result(path, data)
+        position.stops.pop(path, None)
+    elif row.kind == Kind.INTERRUPT:
+        position.stops[path] = decode_question(data, len(position.calls.get(path, ())))
+    elif row.kind == Kind.WAIT:
+        position.stops[path] = decode_wait(data)
+    elif row.kind == Kind.CALL:
+        index, call = decode_call(data)
+        _add_calls(position, path, {index: call})
+        waited = call.kind is not CallKind.TASK
+    elif row.kind == Kind.ANSWER:
+        _add_calls(position, path, {index: Call(CallKind.INTERRUPT, "", answer) for index, answer in enumerate(data)})
+        waited = True
+    elif row.kind == Kind.BEAT:
+        position.beats[path] = Heartbeat(*data)
+    elif row.kind == Kind.PASS:
+        position.passed = waited = True
+    elif row.kind == Kind.OPTIONS:
+        position.options = data
+    if waited and not carried:
+        # One that an update carried along was counted from before: the control record has it.
+        position.since = position.step
+
+
+def _add_calls(position: Position, path: str, calls: Calls) -> None:
+    position.calls.setdefault(path, {}).update(calls)
+    stop = position.stops.get(path)
+    if stop is not None and stop.index in calls:
+        del position.stops[path]
 
 
 def _add_run(position: Position, record: ThreadRecord, runs: tuple[RunRecord, ...]) -> None:
@@ -178,13 +192,3 @@ def decode_result(path: str, data: Any) -> Done:
     writes, targets, *checkpoint = data
     goto = tuple(Send(item[0], item[1]) if isinstance(item, list) else item for item in targets)
     return Done(path, tuple((channel, update) for channel, update in writes), goto, checkpoint=bool(checkpoint))
-
-
-def encode_interrupts(interrupts: tuple[Interrupt, ...]) -> list[Any]:
-    """A task's interrupts as plain data."""
-    return [[stop.id, stop.value] for stop in interrupts]
-
-
-def decode_interrupts(data: Any) -> tuple[Interrupt, ...]:
-    """The interrupts that `encode_interrupts` described."""
-    return tuple(Interrupt(value=value, id=id_) for id_, value in data)

@@ -17,7 +17,7 @@ from .cache import ReadCache
 from .commands import Interrupt
 from .control import RUN_CHANNEL, Control, Next, decode_control
 from .errors import CheckpointNotFound
-from .position import Position
+from .position import Heartbeat, Position
 from .restore import add_pending, load_control, load_head, load_values, position_at
 from .schema import Schema
 from .values import LazyValues, values_at
@@ -34,6 +34,12 @@ class TaskSnapshot:
     interrupts: tuple[Interrupt, ...] = ()
     result: dict[str, Any] | None = None
     """What it wrote, if it has finished while others of its step have not."""
+    heartbeat: Any = None
+    """What it last said of its progress."""
+    waits_for: str | None = None
+    """The name of the signal that it waits for."""
+    wake_at: datetime | None = None
+    """When it goes on whatever happens (UTC): the end of a sleep, or of the wait for a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,13 @@ class SnapshotReader:
         created = _iso(self._record.created_at)
         return StateSnapshot({}, (), config, dict(self._record.metadata), created, None, (), ())
 
+    def heartbeats(self) -> dict[str, Heartbeat]:
+        """What the tasks of the step in progress last said of their progress, by path."""
+        record, position = self._record, Position()
+        if record.head and not record.status.ended:
+            add_pending(position, self._reader, record.head, self._codec)
+        return position.beats
+
     def at(self, seq: int) -> StateSnapshot:
         """The state at one checkpoint. Raises `CheckpointNotFound`."""
         try:
@@ -208,12 +221,16 @@ class SnapshotReader:
 
 
 def _task(task: Next, position: Position) -> TaskSnapshot:
-    result = position.results.get(task.path)
+    result, stop = position.results.get(task.path), position.stops.get(task.path)
+    beat = position.beats.get(task.path)
     return TaskSnapshot(
         id=task.path,
         name=task.node,
-        interrupts=position.stops.get(task.path, ()),
+        interrupts=(stop.interrupt,) if stop is not None and stop.interrupt is not None else (),
         result=dict(result.writes) if result is not None else None,
+        heartbeat=beat.progress if beat is not None else None,
+        waits_for=(stop.name or None) if stop is not None else None,
+        wake_at=datetime.fromtimestamp(stop.until, UTC) if stop is not None and stop.until is not None else None,
     )
 
 

@@ -5,7 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .commands import Interrupt, Send
+from .calls import Calls, Stop
+from .commands import Send
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a task belongs: what its idempotency keys are made of."""
+
+    graph: str
+    thread_id: str
+    branch: int
+    """The fork within the thread that it belongs to."""
+    run: int
+    born: int
+    """Step of the checkpoint that made it a task to run. Updates between two steps leave it as it is."""
+    step: int
+    """The step that it is part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier executions of a task have left."""
+
+    calls: Calls = field(default_factory=dict)
+    attempt: int = 1
+    """How many attempts were made, this one included, when it is started: each process that died of it counts."""
+    beat: Any = None
+    """What it last said of its progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +44,10 @@ class Task:
     send: bool
     arg: Any
     """The `Send` argument; None for a task that reads the state."""
-    answers: tuple[Any, ...] = ()
-    """Answers to its interrupts so far, in the order of its `interrupt()` calls."""
+    past: Past | None = None
+    """What is left of executions before; None if there was none, or nothing is."""
     key: str = ""
-    """Names the task for good: derived from thread, checkpoint and path, the same for every attempt."""
+    """Names the task in the ids of its interrupts: derived from thread, checkpoint and path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +66,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The node called `interrupt()` and waits for an answer."""
+    """The node waits: for an answer, for a signal, or for a time to come."""
 
     path: str
-    interrupts: tuple[Interrupt, ...]
+    stop: Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from ..stores.codec import Codec
 from ..stores.records import PARKED, Expect, Message, Status, ThreadRecord
-from .payloads import pack
-
-WAKE = "wake"
-"""Kind of the message. Its payload is the time for which it was sent, in Unix seconds."""
+from .payloads import WAKE, pack
 
 TIMED = PARKED - {Status.PAUSED}
 """Statuses that end when the time has come; a paused thread looks at its timers once it goes on."""

@@ -5,14 +5,25 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 from ..stores.base import CommitResult
 from ..stores.errors import Fenced, InboxChanged, StoreError, StoreUnavailable
 from ..stores.records import Commit, Committed
 from .clock import Clock
 from .draft import Draft, Stamp, merge_drafts
+
+T = TypeVar("T")
+
+Shield: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Keeps others from breaking into what is done inside."""
+
+LOOK = 0.2
+"""Seconds after which a thread that waits for another to write looks again, so that it can be stopped."""
 
 UPKEEP_EVERY = 512
 """Segments of a thread after which the background writer, if there is one, is woken to look after them."""
@@ -64,6 +75,9 @@ class Lane:
         # Each counter has one thread that writes it: the owner's loop the first pair, whoever flushes the second.
         self._submitted = self._submitted_bytes = 0
         self._settled = self._settled_bytes = 0
+        self._failed: StoreError | None = None
+        self._watched: list[tuple[int, Future[None]]] = []
+        self._watching = threading.Lock()
 
     @property
     def backlog(self) -> int:
@@ -81,6 +95,33 @@ class Lane:
         self._submitted_bytes += draft.size
         self.queue.append(draft)
         self._writer.wake(self, soon=soon)
+
+    def durable(self) -> Future[None]:
+        """Done once everything that was submitted so far is durable; fails with the lane. From any thread."""
+        future: Future[None] = Future()
+        with self._watching:
+            self._watched.append((self._submitted, future))
+        self._look()
+        return future
+
+    def wait(self, future: Future[T], shield: Shield) -> T:
+        """The future's result; writes on this thread rather than wait for another to be scheduled."""
+        return self._writer.wait(future, shield)
+
+    def hurry(self) -> None:
+        """Have what was submitted written, although nobody blocks a thread to wait for it."""
+        self._writer.hurry()
+
+    def _look(self) -> None:
+        # Called after the counters have moved, and after somebody began to watch: so one of the two sees the other.
+        with self._watching:
+            over = [one for one in self._watched if self._failed is not None or one[0] <= self._settled]
+            self._watched = [one for one in self._watched if one not in over]
+        for _, future in over:
+            if self._failed is not None:
+                future.set_exception(self._failed)
+            else:
+                future.set_result(None)
 
     def load(self, clock: Clock) -> Commit | None:
         """The next commit to send; None if there is nothing."""
@@ -117,12 +158,16 @@ class Lane:
     def _count(self, drafts: list[Draft]) -> None:
         self._settled += len(drafts)
         self._settled_bytes += sum(draft.size for draft in drafts)
+        if self._watched:
+            self._look()
 
     def fail(self, error: StoreError) -> None:
         """Stop: nothing more of this owner is written."""
         self.dead = True
         self.queue.clear()
         self.flight = None
+        self._failed = error
+        self._look()
         self._notify(WriteFailed(error))
 
 
@@ -171,6 +216,13 @@ class Writer:
         if self._wakeup is not None:
             self._wakeup()
 
+    def hurry(self) -> None:
+        """Have what is queued written: in the background, or here if there is none."""
+        if self._wakeup is not None:
+            self._wakeup()
+        else:
+            self.flush()
+
     def give_up(self, error: StoreError) -> None:
         """Fail every lane that has something to write."""
         with self._ready_lock:
@@ -178,6 +230,20 @@ class Writer:
             self._ready.clear()
         for lane in lanes:
             lane.fail(error)
+
+    def wait(self, future: Future[T], shield: Shield) -> T:
+        """The future's result, which comes with a lane's commits: writes as long as there is something, on this
+        thread, which nobody may break into while it does."""
+        while not future.done():
+            try:
+                with shield():
+                    wrote = self.flush()
+            except StoreUnavailable:
+                self.nudge()
+                wrote = False
+            if not wrote:
+                wait_for([future], LOOK)
+        return future.result()
 
     @property
     def busy(self) -> bool:

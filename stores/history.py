@@ -23,7 +23,9 @@ from .segments import VALUES, Kind, Row
 
 T = TypeVar("T")
 
-PENDING = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS, Kind.OPTIONS})
+PENDING = frozenset(
+    {Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS, Kind.OPTIONS, Kind.CALL, Kind.WAIT, Kind.BEAT}
+)
 """Kinds of rows that belong to the tasks after a checkpoint, of which a fork inherits none."""
 
 COMMIT: Final = ""
@@ -123,9 +125,9 @@ class HistoryReader:
         return [] if stretch is None else read(stretch, seq, seq)
 
     def pending(self, seq: int) -> list[Row]:
-        """RESULT, INTERRUPT, ANSWER, PASS and OPTIONS rows that belong to checkpoint `seq` (their `version`), in order,
-        from its own commit and those after it up to the next checkpoint. A fork inherits none: of its origin's
-        checkpoints, only the one that it took off from can have any, and those are its own."""
+        """The rows about tasks and options that belong to checkpoint `seq` (their `version`), in order, from its own
+        commit and those after it up to the next checkpoint. A fork inherits none: of its origin's checkpoints, only the
+        one that it took off from can have any, and those are its own."""
         own = self._stretches()[0]
         if seq < own.first - 1:
             return []

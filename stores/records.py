@@ -120,7 +120,7 @@ class ThreadRecord:
     crashes: int = 0
     """Crashes since the last durable progress."""
     waits: tuple[str, ...] = ()
-    """What a parked thread waits for: interrupt ids."""
+    """What a parked thread waits for: ids of interrupts, and `signal:NAME` for each signal."""
     wake_at: float = 0.0
     """When a parked thread is due (Unix seconds), whatever else happens; 0 for never."""
     origin: Origin | None = None
@@ -137,6 +137,16 @@ class ThreadRecord:
     """Housekeeping has seen the commits up to this seq."""
     created_at: float = 0.0
     updated_at: float = 0.0
+
+    @property
+    def interrupts(self) -> tuple[str, ...]:
+        """Ids of the interrupts among its waits."""
+        return tuple(wait for wait in self.waits if not wait.startswith(_SIGNAL_WAIT))
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals among its waits."""
+        return tuple(wait.removeprefix(_SIGNAL_WAIT) for wait in self.waits if wait.startswith(_SIGNAL_WAIT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +190,16 @@ class RunRecord:
     ended_at: float = 0.0
 
 
+SIGNAL = "signal"
+"""`Message.kind` of a signal: it wakes a parked thread only if that waits for a signal of its name."""
+_SIGNAL_WAIT = "signal:"
+
+
+def signal_wait(name: str) -> str:
+    """How `ThreadRecord.waits` names the wait for a signal."""
+    return _SIGNAL_WAIT + name
+
+
 RUN_KINDS = frozenset({"input", "replace"})
 """Kinds of messages that are allotted a run."""
 
@@ -193,7 +213,7 @@ class Message:
 
     message_id: str
     kind: str
-    """input, replace, resume, cancel, pause, update, retry. Those in `RUN_KINDS` start a run."""
+    """input, replace, resume, cancel, pause, update, retry, signal, wake. Those in `RUN_KINDS` start a run."""
     name: str = ""
     """Messages of one name are read in order."""
     payload: bytes = b""

@@ -24,6 +24,7 @@ from .errors import (
 from .lua import scripts
 from .records import (
     RUN_KINDS,
+    SIGNAL,
     Commit,
     Committed,
     Delivery,
@@ -35,6 +36,7 @@ from .records import (
     ThreadFilter,
     ThreadPage,
     ThreadRecord,
+    signal_wait,
 )
 from .redis_connections import Connections
 from .redis_forks import UNHELD, Forks
@@ -175,7 +177,8 @@ class RedisStore(RedisUpkeep):
             message.run,
             int(starts),
             record,
-            int(message.kind != "cancel"),
+            int(message.kind not in {"cancel", SIGNAL}),
+            signal_wait(message.name) if message.kind == SIGNAL else "",
             int(message.kind == "resume"),
             repr(message.created_at) if message.created_at else "",
             f",{','.join(sorted(expect.statuses))},",

@@ -29,11 +29,17 @@ class Kind(IntEnum):
     INTERRUPT = 7
     """The interrupts at which a task stopped; `channel` is the task's path."""
     ANSWER = 8
-    """Answers that a task's interrupts were given; `channel` is the task's path."""
+    """Answers that a task's interrupts were given; `channel` is the task's path. Written before there was CALL."""
     PASS = 9
     """A static breakpoint was passed."""
     OPTIONS = 10
     """Options of the run, where a resume changed them."""
+    CALL = 11
+    """A call of a task that has been answered; `channel` is the task's path."""
+    WAIT = 12
+    """The sleep, or the wait for a signal, at which a task stopped; `channel` is the task's path."""
+    BEAT = 13
+    """What a task said of its progress; `channel` is the task's path."""
 
 
 VALUES = frozenset({Kind.VALUE, Kind.DELTA, Kind.SNAPSHOT})

@@ -13,6 +13,7 @@ from .records import (
     LOADING,
     PARKED,
     RUN_KINDS,
+    SIGNAL,
     Amendment,
     Commit,
     Committed,
@@ -25,6 +26,7 @@ from .records import (
     RunUpdate,
     Status,
     ThreadRecord,
+    signal_wait,
 )
 
 
@@ -92,18 +94,24 @@ def delivered(
         runs += 1
         run = RunRecord(thread_id=row.thread_id, run=runs, created_at=message.created_at)
     kept = replace(message, number=row.inbox + 1, run=runs if run else message.run, applied=0)
-    wakes = row.status in PARKED or (row.status.ended and message.kind != "cancel")
     after = replace(
         row,
         version=graph.version if graph is not None else row.version,
         graph_key=graph.graph_key if graph is not None else row.graph_key,
         inbox=kept.number,
         runs=runs,
-        status=Status.QUEUED if wakes else row.status,
+        status=Status.QUEUED if _wakes(row, message) else row.status,
         waits=_waits_left(row, message, expect),
         updated_at=message.created_at or row.updated_at,
     )
     return after, kept, run
+
+
+def _wakes(row: ThreadRecord, message: Message) -> bool:
+    if message.kind == SIGNAL:
+        # Others are read when the thread wakes for what it does wait for.
+        return row.status in PARKED and signal_wait(message.name) in row.waits
+    return row.status in PARKED or (row.status.ended and message.kind != "cancel")
 
 
 def _waits_left(row: ThreadRecord, message: Message, expect: Expect | None) -> tuple[str, ...]:

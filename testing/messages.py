@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,16 @@ class Messages(StoreSuite):
         assert after is (Status.QUEUED if woken else status)
         assert store.thread("t").status is after
         assert store.thread("t").inbox == 1
+
+    @pytest.mark.parametrize("status", list(Status))
+    def test_a_signal_wakes_who_waits_for_it(self, store: CheckpointStore, status: Status) -> None:
+        store.create(new_thread(status=status, waits=("i1", "signal:price")))
+        other = store.deliver("t", replace(message("a", kind="signal"), name="weather"), ANY)
+        assert (other.thread.status, other.thread.inbox) == (status, 1)
+        wanted = store.deliver("t", replace(message("b", kind="signal"), name="price"), ANY)
+        assert wanted.thread.status is (Status.QUEUED if status in PARKED else status)
+        assert (wanted.thread, wanted.thread.waits) == (store.thread("t"), ("i1", "signal:price"))
+        assert [(kept.kind, kept.name) for kept in store.messages("t")] == [("signal", "weather"), ("signal", "price")]
 
     @pytest.mark.parametrize(
         ("expect", "word"),

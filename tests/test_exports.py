@@ -9,6 +9,7 @@ import perdure
 
 EXPORTS = [
     "CacheOptions",
+    "CallMismatch",
     "Cancelled",
     "CheckpointNotFound",
     "CheckpointStore",
@@ -27,6 +28,7 @@ EXPORTS = [
     "GraphValidationError",
     "HeadError",
     "HeadOptions",
+    "Heartbeat",
     "InputError",
     "Interrupt",
     "Interrupted",
@@ -35,11 +37,13 @@ EXPORTS = [
     "Keyring",
     "MissingKey",
     "NewerFormat",
+    "NodeContext",
     "NodeFailed",
     "NotInterrupted",
     "Paused",
     "PerdureError",
     "PostgresOptions",
+    "ReceiveTimeout",
     "RedisOptions",
     "Refused",
     "Retention",
@@ -72,8 +76,14 @@ EXPORTS = [
     "add_messages",
     "checkpoint",
     "connect",
+    "get_context",
+    "heartbeat",
     "interrupt",
     "open_store",
+    "receive",
+    "sleep",
+    "sleep_until",
+    "task",
 ]
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from perdure import END, START, StateGraph
 from perdure.actors.inline import InlineExecutor
-from perdure.runtime.execute import NodeCancelled, Step
+from perdure.runtime.desk import NodeCancelled
+from perdure.runtime.execute import Step
 from perdure.runtime.portal import BackgroundLoop
 from perdure.runtime.task import Done, Failed, Task
+from tests.sim.desks import ReplayDesk
 
 
 class State(TypedDict, total=False):
@@ -53,7 +55,7 @@ def step() -> Step:
         builder.add_node(node.__name__, node)
         builder.add_edge(START, node.__name__)
         builder.add_edge(node.__name__, END)
-    return Step(builder.compile(name="inline").topology, {}, {})
+    return Step(builder.compile(name="inline").topology, {}, {}, ReplayDesk())
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from perdure.runtime.loop import ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.ports import Need
 from perdure.runtime.recorder import Recorder
-from perdure.runtime.task import Done, Stopped
+from perdure.runtime.task import Done
 from perdure.runtime.writer import Durable, Lane, Writer
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import StoreUnavailable
 from perdure.stores.records import Commit, Message
-from perdure.stores.segments import Kind, Row
+from perdure.stores.segments import Row
 
 
 class MergesAsTheyCome(ThreadLoop):
@@ -32,8 +32,8 @@ class MergesAsTheyCome(ThreadLoop):
 class RecordsNoResults(ThreadLoop):
     """Keeps results of unfinished steps in memory only."""
 
-    def _record(self, outcome: Done | Stopped, kind: Kind, data: Any) -> bool:
-        return True if kind == Kind.RESULT else super()._record(outcome, kind, data)
+    def _record_result(self, done: Done) -> bool:
+        return True
 
 
 class WaitsForNothing(ThreadLoop):

@@ -101,12 +101,12 @@ class LosesDeltas(Delegating):
         return tuple(row for row in commit.rows if row.kind != Kind.DELTA or kept[row.channel, row.version] is row)
 
 
-class KeepsNoAnswers(Delegating):
-    """Does not keep the answers to interrupts."""
+class KeepsNoCalls(Delegating):
+    """Does not keep what nodes asked for and were given."""
 
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return self.inner.commit(
-            [replace(commit, rows=tuple(row for row in commit.rows if row.kind != Kind.ANSWER)) for commit in commits]
+            [replace(commit, rows=tuple(row for row in commit.rows if row.kind != Kind.CALL)) for commit in commits]
         )
 
 

@@ -219,7 +219,7 @@ SIMULATED_STORES = (
     simulated(
         "one delta a commit", "V6", "Loses all but a channel's last change in a commit.", store=stores.LosesDeltas
     ),
-    simulated("answers not kept", "V4", "Forgets the answers to interrupts.", store=stores.KeepsNoAnswers),
+    simulated("calls not kept", "V4", "Forgets what nodes were answered.", store=stores.KeepsNoCalls),
     simulated("epoch that falls", "V3", "Counts owners anew after the second change.", store=stores.EpochFalls),
 )
 

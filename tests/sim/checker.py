@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perdure.runtime.calls import Calls, decode_call
 from perdure.runtime.checkpoints import EVERY_STEP
 from perdure.runtime.control import RUN_CHANNEL, Control, decode_control
 from perdure.runtime.options import Durability
@@ -245,18 +246,20 @@ class _History:
 
     def _every_step(self) -> None:
         """Each checkpoint is what the one before it and the messages applied make of it."""
-        answers: dict[int, dict[str, tuple[Any, ...]]] = {}
+        recorded: dict[int, dict[str, Calls]] = {}
         for row in self._rows:
-            if row.kind == Kind.ANSWER:
-                given = self._graph.codec.decode(row.encoding, row.payload)
-                answers.setdefault(row.version, {})[row.channel] = tuple(given)
+            if row.kind == Kind.CALL:
+                index, call = decode_call(self._graph.codec.decode(row.encoding, row.payload))
+                known = recorded.setdefault(row.version, {}).setdefault(row.channel, {})
+                where = f"{self._thread_id}: call {index} of {row.channel} at {row.version}"
+                require(known.setdefault(index, call) == call, "V2", f"{where} was {known[index]} and is {call}")
             elif row.kind == Kind.RESULT:
-                self._check_result(row, answers.get(row.version, {}))
+                self._check_result(row, recorded.get(row.version, {}))
             elif row.kind == Kind.CHECKPOINT:
                 control, seq = self._controls[row.checkpoint], row.checkpoint
                 parent = self._standing(control.parent)
                 message = self._messages.get(self._last.get(seq, 0))
-                possible = self._successors(control, parent, message, answers.get(control.parent, {}))
+                possible = self._successors(control, parent, message, recorded.get(control.parent, {}))
                 found = self._standing(seq)
                 require(
                     found in possible,
@@ -266,7 +269,7 @@ class _History:
                 )
 
     def _successors(
-        self, control: Control, parent: Standing, message: Message | None, answers: dict[str, tuple[Any, ...]]
+        self, control: Control, parent: Standing, message: Message | None, calls: dict[str, Calls]
     ) -> list[Standing]:
         replay = Replay(self._graph.topology)
         steps = control.step - (self._control(control.parent).step if control.parent else -2)
@@ -275,8 +278,8 @@ class _History:
         if message is not None and (control.source != "loop" or message.kind in INPUTS):
             now, steps, older = self._changed(replay, parent, message), steps - 1, []
         for _ in range(steps):
-            now = [after for before in now for after in replay.loop(before, answers, older)]
-            answers, older = {}, []
+            now = [after for before in now for after in replay.loop(before, calls, older)]
+            calls, older = {}, []
         return now
 
     def _changed(self, replay: Replay, parent: Standing, message: Message) -> list[Standing]:
@@ -287,13 +290,13 @@ class _History:
             return first_of(lambda: replay.jump(parent, fields[1], fields[0], fresh=False))
         return first_of(lambda: replay.update(parent, fields[0] if message.kind == UPDATE else fields[2]))
 
-    def _check_result(self, row: Row, answers: dict[str, tuple[Any, ...]]) -> None:
+    def _check_result(self, row: Row, calls: dict[str, Calls]) -> None:
         """A recorded result is what its node gives."""
         standing = self._standing(row.version)
         task = next((task for task in standing.next if task.path == row.channel), None)
         require(task is not None, "V2", f"{self._thread_id}: {row} is of no task of checkpoint {row.version}")
         assert task is not None
-        outcomes = Replay(self._graph.topology).outcomes(task, standing, answers, self._older(row.version))
+        outcomes = Replay(self._graph.topology).outcomes(task, standing, calls, self._older(row.version))
         stored = self._graph.codec.decode(row.encoding, row.payload)[0]
         require(
             stored in [[list(pair) for pair in done.writes] for done in outcomes],

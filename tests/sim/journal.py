@@ -100,7 +100,7 @@ class Journal:
         return "\n".join(f"{at:5} {' '.join(map(str, what))}" for at, what in self.lines[-last:])
 
 
-_SHOWN = frozenset({Kind.CHECKPOINT, Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS})
+_SHOWN = frozenset({Kind.CHECKPOINT, Kind.RESULT, Kind.INTERRUPT, Kind.CALL, Kind.WAIT, Kind.PASS})
 
 
 def _shown(commit: Commit) -> str:

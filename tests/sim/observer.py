@@ -15,7 +15,23 @@ from perdure.stores.records import Status, ThreadRecord
 from tests.sim.graphs import graph_named
 from tests.sim.journal import require
 
-_KEPT = ("values", "manifest", "head", "step", "since", "next", "joins", "done", "sends", "stops", "answers", "passed")
+_KEPT = (
+    "values",
+    "manifest",
+    "head",
+    "step",
+    "since",
+    "next",
+    "joins",
+    "done",
+    "branch",
+    "born",
+    "sends",
+    "stops",
+    "calls",
+    "beats",
+    "passed",
+)
 _OF_RUN = ("run", "run_open", "run_status", "run_reason")
 
 

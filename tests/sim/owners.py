@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -20,6 +21,7 @@ from perdure.runtime.writer import Writer
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import ClaimLost, Fenced, StoreUnavailable, UnknownThread
 from perdure.stores.records import ThreadRecord
+from tests.sim.desks import waiting
 from tests.sim.faults import CALM, Actor, Died, Fate, FaultyStore
 from tests.sim.graphs import graph_named
 from tests.sim.journal import Journal, Violation
@@ -61,6 +63,8 @@ class Hosted:
     def ready(self) -> bool:
         """Whether it has something to do."""
         if self.loop.events or self.need in (None, Need.STORE):
+            return True
+        if self.need is Need.EVENT and self.loop.patience() is not None:
             return True
         return self.need is Need.GATE and self.gate.open
 
@@ -117,6 +121,9 @@ class SimExecutor:
     def route(self, step: Step, source: str, writes: tuple[tuple[str, object], ...]) -> tuple[str | Send, ...]:
         return route(step, source, writes, _no_portal)
 
+    def shield(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def stop(self) -> None:
         # Half of what runs does not hear of it, and ends when nobody waits for it.
         owner = self._owner
@@ -136,7 +143,8 @@ class Owner(Actor):
         self.frozen = False
         self.store = FaultyStore(world.store, self, world)
         self.cache = ReadCache(world.cache)
-        self.writer = world.writer_class(self.store, world.clock)
+        self.writer = waiting(world.writer_class)(self.store, world.clock)
+        self.writer.falter = self.falter
         self.hosted: list[Hosted] = []
         self.claiming: list[Claiming] = []
         self.beside: list[Beside] = []

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
 
+from perdure.runtime.calls import Calls
 from perdure.runtime.channels import MISSING
 from perdure.runtime.commands import END, START, Send
 from perdure.runtime.control import Next
 from perdure.runtime.errors import PerdureError
 from perdure.runtime.execute import Step, execute, route
 from perdure.runtime.portal import Portal
-from perdure.runtime.task import Done, Task
+from perdure.runtime.task import Done, Past, Task
 from perdure.runtime.topology import Topology
+from tests.sim.desks import ReplayDesk
 
 Goto = tuple[str | Send, ...]
 MOST = 4096
@@ -45,11 +47,11 @@ class Replay:
         self._topology = topology
 
     def loop(
-        self, before: Standing, answers: Mapping[str, tuple[Any, ...]], older: Sequence[Mapping[str, Any]] = ()
+        self, before: Standing, calls: Mapping[str, Calls], older: Sequence[Mapping[str, Any]] = ()
     ) -> Iterator[Standing]:
         """What can come of a superstep. `older` are values that its tasks may have seen in place of the present ones:
         those before an update that left running tasks as they were."""
-        found = [self.outcomes(task, before, answers, older) for task in before.next]
+        found = [self.outcomes(task, before, calls, older) for task in before.next]
         for done in islice(product(*found), MOST):
             pairs = [(task.node, result.goto) for task, result in zip(before.next, done, strict=True)]
             writes = [pair for result in done for pair in result.writes]
@@ -63,7 +65,7 @@ class Replay:
         writes = list(schema.updates(update, node).items())
         goto: Goto = ()
         if node in self._topology.branches:
-            goto = route(Step(self._topology, before.values, {}), node, tuple(writes), _no_portal)
+            goto = route(Step(self._topology, before.values, {}, ReplayDesk()), node, tuple(writes), _no_portal)
         return self._after(before, writes, [(node, goto)], {} if fresh else before.joins)
 
     def update(self, before: Standing, update: Any) -> Standing:
@@ -72,12 +74,13 @@ class Replay:
         return Standing(self._merged(before.values, writes), before.next, before.joins, before.sends)
 
     def outcomes(
-        self, task: Next, before: Standing, answers: Mapping[str, tuple[Any, ...]], older: Sequence[Mapping[str, Any]]
+        self, task: Next, before: Standing, calls: Mapping[str, Calls], older: Sequence[Mapping[str, Any]]
     ) -> list[Done]:
         found: list[Done] = []
         for values in (before.values, *older):
-            given = Task(task.path, task.node, task.send, before.sends.get(task.path), answers.get(task.path, ()))
-            outcome = execute(Step(self._topology, values, {}), given, _no_portal)
+            past = Past(dict(calls.get(task.path, {})))
+            given = Task(task.path, task.node, task.send, before.sends.get(task.path), past)
+            outcome = execute(Step(self._topology, values, {}, ReplayDesk()), given, _no_portal)
             if isinstance(outcome, Done) and all(one.writes != outcome.writes for one in found):
                 found.append(outcome)
         return found

@@ -38,7 +38,7 @@ OTHERS = {
     "token": ["k1", "k2"],
     "owner": ["o1", "o2"],
     "wait": ["", "i1", "i2", 'ü/"x'],
-    "kind": [*sorted(RUN_KINDS), "resume", "cancel", "pause"],
+    "kind": [*sorted(RUN_KINDS), "resume", "cancel", "pause", "signal"],
 }
 CALLS = 60
 

@@ -1,0 +1,79 @@
+"""What a running node may know of itself, and tell of its progress."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from .scope import TASK_CALL, Scope, scope_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeContext:
+    """One execution of a node."""
+
+    thread_id: str
+    """Empty for a graph without a store."""
+    graph: str
+    node: str
+    step: int
+    """The superstep: the first one after an input is 0."""
+    run: int
+    """The thread's run, from 1."""
+    attempt: int
+    """1 for the first; more where the node raised and is retried, or where a process died of it. A node that goes on
+    after a wait is in the same attempt."""
+    last_heartbeat: Any
+    """The newest `heartbeat()` of this task, by whatever attempt; None if there was none."""
+    _scope: Scope = field(repr=False, compare=False)
+    _call: int | None = field(repr=False, compare=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names the node's effect for a sink that knows what it has seen: the same for every attempt, another for each
+        run, step, task, and fork; inside a `@task` also for each call. 32 hex digits.
+
+        Waits until all that came before is durable: else a crash could decide the past differently, and the key would
+        name something else. In an async node read it inside a `@task`, which has waited already: elsewhere it blocks
+        the event loop.
+        """
+        scope = self._scope
+        if self._call is None:
+            scope.desk.wait(scope.enter())
+        return idempotency_key(scope, self._call)
+
+
+def get_context() -> NodeContext:
+    """What the running node may know of itself. Raises `PerdureError` outside a node."""
+    scope = scope_of("get_context()")
+    origin = scope.desk.origin
+    return NodeContext(
+        thread_id=origin.thread_id,
+        graph=origin.graph,
+        node=scope.task.node,
+        step=origin.step,
+        run=origin.run,
+        attempt=scope.attempt,
+        last_heartbeat=scope.beat,
+        _scope=scope,
+        _call=TASK_CALL.get(),
+    )
+
+
+def heartbeat(progress: Any = None) -> None:
+    """Tell how far the node is. Anybody may look (`thread.heartbeats()`, `get_state().tasks`), and the next attempt
+    finds the newest in `get_context().last_heartbeat`. `progress` must be storable; it becomes durable at most once a
+    second.
+
+    Raises `PerdureError` outside a node, `UnencodableState`.
+    """
+    scope_of("heartbeat()").tell(progress)
+
+
+def idempotency_key(scope: Scope, call: int | None) -> str:
+    """The key of a task, or of one of its calls: made of where it belongs only, never of what another execution would
+    draw anew."""
+    origin = scope.desk.origin
+    parts = (origin.thread_id, origin.branch, origin.run, origin.born, scope.task.path, "" if call is None else call)
+    return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=16).hexdigest()

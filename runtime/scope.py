@@ -1,0 +1,109 @@
+"""One execution of a node, as the functions that it may call see it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Any
+
+from .calls import Call, CallKind, Stop, shown
+from .desk import Beat, Desk, Enter, Record, Request, Take
+from .errors import CallMismatch, PerdureError
+from .task import Task
+
+
+class Suspended(BaseException):
+    """Leaves a node that has to wait. Not an `Exception`, so that a node's own `except Exception` lets it pass."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop)
+        self.stop = stop
+
+
+class Scope:
+    """One execution of a task: numbers its calls, and knows those that are recorded."""
+
+    __slots__ = ("attempt", "beat", "checkpoint", "count", "desk", "recorded", "task")
+
+    def __init__(self, task: Task, desk: Desk) -> None:
+        self.task = task
+        self.desk = desk
+        self.count = 0
+        self.checkpoint = False
+        """The node asked for a full checkpoint."""
+        past = task.past
+        if past is None:
+            self.recorded: dict[int, Call] | None = None
+            self.attempt = 1
+            self.beat: Any = None
+        else:
+            self.recorded, self.attempt, self.beat = past.calls, past.attempt, past.beat
+
+    def again(self) -> Scope:
+        """The next attempt. What the last one had recorded stays."""
+        scope = Scope(self.task, self.desk)
+        scope.recorded, scope.beat, scope.attempt = self.recorded, self.beat, self.attempt + 1
+        return scope
+
+    def begin(self, kind: CallKind, name: str = "") -> tuple[int, Call | None]:
+        """The number of a call that starts now, and the recorded one in its place. Raises `CallMismatch`."""
+        if TASK_CALL.get() is not None:
+            raise PerdureError(
+                f"node {self.task.node!r} of graph {self.desk.origin.graph!r}: {shown(kind, name)} was called inside a "
+                "@task, which cannot stop half-way; call it in the node itself"
+            )
+        index = self.count
+        self.count += 1
+        found = self.recorded.get(index) if self.recorded else None
+        return index, self.confirm(index, kind, name, found)
+
+    def confirm(self, index: int, kind: CallKind, name: str, found: Call | None) -> Call | None:
+        """What the owner knows of a call that starts. Raises `CallMismatch`."""
+        if found is not None and (found.kind, found.name) != (kind, name):
+            origin = self.desk.origin
+            raise CallMismatch(
+                origin.graph, self.task.node, origin.thread_id, index, recorded=str(found), called=shown(kind, name)
+            )
+        return found
+
+    def keep(self, index: int, call: Call) -> None:
+        """Note a call that was recorded meanwhile."""
+        if self.recorded is None:
+            self.recorded = {}
+        self.recorded[index] = call
+
+    # -- what is asked of the thread's owner; the futures raise `NodeCancelled` where there is none any more ------
+
+    def enter(self, index: int | None = None) -> Future[Call | None]:
+        """Done once all that came before is durable; the call of this number, if it turns out to be recorded."""
+        return self._ask(Enter(self.task.path, index))
+
+    def record(self, index: int, call: Call) -> Future[Call]:
+        """Record a call; the recorded one, once it is durable."""
+        return self._ask(Record(self.task.path, index, call))
+
+    def take(self, index: int, name: str) -> Call | None:
+        """Receive a signal, if one of that name is there."""
+        taken: Call | None = self.desk.wait(self._ask(Take(self.task.path, index, name)))
+        return taken
+
+    def tell(self, progress: Any) -> None:
+        """Tell of the task's progress."""
+        self.beat = progress
+        self.desk.wait(self._ask(Beat(self.task.path, progress)))
+
+    def _ask(self, request: Request) -> Future[Any]:
+        return self.desk.ask(request)
+
+
+SCOPE: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)
+TASK_CALL: ContextVar[int | None] = ContextVar("perdure_task_call", default=None)
+"""Number of the `@task` call that runs in this context."""
+
+
+def scope_of(function: str) -> Scope:
+    """The execution that calls `function`. Raises `PerdureError` outside a node."""
+    scope = SCOPE.get()
+    if scope is None:
+        raise PerdureError(f"{function} was called outside a node; only a node of a running graph can call it")
+    return scope
