@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .call import Answer, Call, command
 from .draining import drain
-from .driving import attach, cancel, fork, pause, resume, retry, run, update
+from .driving import attach, cancel, fork, pause, resume, retry, run, signal, update
 from .exits import MEANINGS, Exit
 from .exporting import export
 from .heads import down, up, version
@@ -87,7 +87,7 @@ def _main(
 
 
 _THREADS: tuple[Callable[..., Answer], ...] = (
-    run, attach, ls, show, history, resume, retry, cancel, pause, fork, update, export, up, drain
+    run, attach, ls, show, history, resume, signal, retry, cancel, pause, fork, update, export, up, drain
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))

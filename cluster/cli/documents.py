@@ -42,6 +42,7 @@ def thread_document(record: ThreadRecord) -> dict[str, Any]:
         "run": record.run,
         "checkpoint_id": _checkpoint(record.head),
         "waits": list(record.waits),
+        "wake_at": iso(record.wake_at) if record.wake_at else None,
         "driver": record.driver,
         "owner": record.owner,
         "epoch": record.epoch,

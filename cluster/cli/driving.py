@@ -1,4 +1,5 @@
-"""`run`, `attach`, `resume`, `retry`, `fork`, `cancel`, `pause`, `update`: what sets threads going and steers them."""
+"""`run`, `attach`, `resume`, `retry`, `fork`, `cancel`, `pause`, `signal`, `update`: what sets threads going and steers
+them."""
 
 from __future__ import annotations
 
@@ -152,6 +153,23 @@ def pause(
     with call.thread(thread) as (client, handle):
         handle.pause(reason)
         return started(call, handle) if detach else follow(call, client, handle, wanted=Status.PAUSED)
+
+
+def signal(
+    call: Call,
+    thread: ThreadArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the node's receive() is given.")],
+    value: Annotated[
+        str | None, typer.Argument(metavar="[JSON|@FILE|-]", help="What receive() returns; by default null.")
+    ] = None,
+) -> Answer:
+    """Send a signal to a thread; it is kept until a node receives it."""
+    brought = read_value(value, "the signal's value") if value is not None else None
+    with call.thread(thread) as (_, handle):
+        handle.signal(name, brought)
+        status = handle.status
+    document = {"thread_id": thread, "signal": name, "status": status.value}
+    return Answer(document=document, shown=(Text(f"{name} is sent to {thread}, which is {status.value}"),))
 
 
 def update(
