@@ -168,10 +168,10 @@ class CheckpointStore(Upkeep):
         runs the thread from its next claim on.
 
         A parked thread becomes queued by it, and so does an ended one (if `expect` accepts it at all) unless the
-        message is a `cancel`. A `signal` does that only to a parked thread whose waits name it (`signal_wait`). An
-        `input` is allotted run `runs + 1`, whose row is written as queued. A `resume` takes `expect.wait` off the
-        thread's waits, or all of them if it names none. Raises `Refused` where `expect` does not hold,
-        `UnknownThread`.
+        message is a `cancel`. A `signal` does that only to a parked thread that is not paused and whose waits name it
+        (`signal_wait`). An `input` is allotted run `runs + 1`, whose row is written as queued. A `resume` takes
+        `expect.wait` off the thread's waits, or all of them if it names none. Raises `Refused` where `expect` does not
+        hold, `UnknownThread`.
         """
 
     @abstractmethod

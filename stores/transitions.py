@@ -109,8 +109,8 @@ def delivered(
 
 def _wakes(row: ThreadRecord, message: Message) -> bool:
     if message.kind == SIGNAL:
-        # Others are read when the thread wakes for what it does wait for.
-        return row.status in PARKED and signal_wait(message.name) in row.waits
+        # Others are read when the thread wakes for what it does wait for, or when its pause ends.
+        return row.status in PARKED - {Status.PAUSED} and signal_wait(message.name) in row.waits
     return row.status in PARKED or (row.status.ended and message.kind != "cancel")
 
 

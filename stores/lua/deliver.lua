@@ -13,9 +13,10 @@ if before then
   return {'repeated', before, redis.call('HGET', MESSAGES, before .. ':run'), row()}
 end
 local waits = cjson.decode(now.waits)
+-- A paused thread reads its signals when its pause ends.
 local left, wanted = {}, wakes_for == ''
 for _, open in ipairs(waits) do
-  wanted = wanted or open == wakes_for
+  wanted = wanted or (open == wakes_for and now.status ~= 'paused')
   if wait ~= '' and open ~= wait then
     left[#left + 1] = open
   end

@@ -6,9 +6,21 @@ from typing import Any
 
 import pytest
 
-from perdure import CheckpointStore, Command, PerdureError, RetryPolicy, get_context, heartbeat, interrupt, task
+from perdure import (
+    END,
+    START,
+    CheckpointStore,
+    Command,
+    PerdureError,
+    RetryPolicy,
+    StateGraph,
+    get_context,
+    heartbeat,
+    interrupt,
+    task,
+)
 from perdure.stores.segments import Kind
-from tests.runtime.engine import THREAD, CountingStore, State, StateGraph, chain, fan, thread
+from tests.runtime.engine import THREAD, CountingStore, State, chain, fan, thread
 
 
 def key_of(state: Any) -> dict[str, Any]:
@@ -38,7 +50,7 @@ def test_attempts_and_heartbeats(store: CheckpointStore) -> None:
 
     builder = StateGraph(State)
     builder.add_node("a", node, retry_policy=RetryPolicy(initial_interval=0, jitter=False))
-    builder.set_entry_point("a")
+    builder.add_edge(START, "a").add_edge("a", END)
     graph = builder.compile(store)
     graph.invoke({}, THREAD)
     assert [(attempt, beat) for attempt, beat, _ in seen] == [(1, None), (2, {"done": 1}), (3, {"done": 2})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from dataclasses import dataclass
@@ -190,12 +191,12 @@ def test_a_signal_beside_a_node_that_runs(store: CheckpointStore) -> None:
     assert received.is_set()
 
 
-async def test_async_nodes_receive_by_the_same_call(store: CheckpointStore) -> None:
+def test_async_nodes_receive_by_the_same_call(store: CheckpointStore) -> None:
     async def node(state: State) -> dict[str, Any]:
         return {"items": [receive("x")]}
 
     graph = chain({"first": lambda state: graph.signal(THREAD, "x", 5), "a": node}, store)
-    assert (await graph.ainvoke({}, THREAD))["items"] == [5]
+    assert asyncio.run(graph.ainvoke({}, THREAD))["items"] == [5]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -215,12 +216,12 @@ def test_a_node_cannot_swallow_its_sleep(store: CheckpointStore) -> None:
     assert chain({"a": node}, store).invoke({}, THREAD)["items"] == ["slept"]
 
 
-async def test_async_nodes_sleep_by_the_same_call(store: CheckpointStore) -> None:
+def test_async_nodes_sleep_by_the_same_call(store: CheckpointStore) -> None:
     async def node(state: State) -> dict[str, Any]:
         sleep(0.02)
         return {"items": ["slept"]}
 
-    assert (await chain({"a": node}, store).ainvoke({}, THREAD))["items"] == ["slept"]
+    assert asyncio.run(chain({"a": node}, store).ainvoke({}, THREAD))["items"] == ["slept"]
 
 
 def test_without_a_store_the_run_itself_waits() -> None:

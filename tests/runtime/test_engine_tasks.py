@@ -105,7 +105,7 @@ def test_a_task_with_a_policy_is_retried_by_itself(store: CheckpointStore) -> No
 
 
 @pytest.mark.parametrize("beside", [False, True])
-async def test_async_ones_that_run_side_by_side_are_told_apart(store: CheckpointStore, beside: bool) -> None:
+def test_async_ones_that_run_side_by_side_are_told_apart(store: CheckpointStore, beside: bool) -> None:
     log = Log()
 
     @task
@@ -124,7 +124,7 @@ async def test_async_ones_that_run_side_by_side_are_told_apart(store: Checkpoint
     if beside:
         nodes["b"] = lambda state: None
     graph = (fan if beside else chain)(nodes, store)
-    assert (await graph.ainvoke({}, THREAD))["items"] == [[1, 2, 3], [4, 5]]
+    assert asyncio.run(graph.ainvoke({}, THREAD))["items"] == [[1, 2, 3], [4, 5]]
     assert sorted(log.calls) == ["late 1", "late 2", "late 3", "late 4", "late 5"]
 
 

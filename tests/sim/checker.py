@@ -12,7 +12,7 @@ from perdure.runtime.payloads import INPUTS, UPDATE, unpack, unpack_input
 from perdure.runtime.restore import load_sends, load_values
 from perdure.runtime.snapshots import SnapshotReader
 from perdure.stores.history import HistoryReader
-from perdure.stores.records import UNDELIVERED, Message, Segment, Status, ThreadRecord
+from perdure.stores.records import SIGNAL, UNDELIVERED, Message, Segment, Status, ThreadRecord
 from perdure.stores.segments import Kind, Row
 from tests.sim.graphs import SimGraph, graph_named
 from tests.sim.journal import Applied, Journal, Violation, require
@@ -131,17 +131,21 @@ class _History:
             cancels = [self._messages[number] for number in numbers if self._messages[number].kind == "cancel"]
             for number, seq in one.commit.applied:
                 require(number not in applied, "V4", f"{where}: message {number} was applied twice, at {seq}")
-                require(seq != UNDELIVERED or cancels, "V4", f"{where}: message {number} was dropped without a cancel")
+                ends = one.commit.status is not None and one.commit.status.ended
+                dropped = cancels or (ends and self._messages[number].kind == SIGNAL)
+                require(seq != UNDELIVERED or dropped, "V4", f"{where}: message {number} was dropped without a cancel")
                 applied[number] = seq
         newest: dict[str, int] = {}
         for number, message in sorted(self._messages.items()):
             seq = applied.get(number, 0)
             require(message.applied == seq, "V4", f"{where}: message {number} says {message.applied}, its commit {seq}")
             require(seq or not self._row.status.ended, "V4", f"{where} ended without reading {message}: {self._row}")
-            require(seq or message.kind in INPUTS, "V4", f"{where}: {message} was never applied")
+            kept = message.kind in INPUTS or message.kind == SIGNAL
+            require(seq or kept, "V4", f"{where}: {message} was never applied")
             if seq > 0:
-                require(seq >= newest.get(message.kind, 0), "V4", f"{where}: {message.kind} {number} was overtaken")
-                newest[message.kind] = seq
+                kind = message.kind + message.name
+                require(seq >= newest.get(kind, 0), "V4", f"{where}: {kind} {number} was overtaken")
+                newest[kind] = seq
         for number, message in self._messages.items():
             if message.kind == "cancel" and applied.get(number, 0) > 0:
                 late = [one for one, seq in applied.items() if one < number and seq > applied[number]]

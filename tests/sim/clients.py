@@ -22,7 +22,7 @@ from perdure.runtime.payloads import (
 from perdure.runtime.snapshots import SnapshotReader, StateSnapshot
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import Refused, StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
-from perdure.stores.records import Delivery, Expect, Message, Status, ThreadRecord
+from perdure.stores.records import SIGNAL, Delivery, Expect, Message, Status, ThreadRecord
 from tests.sim.faults import Actor, Fate, FaultyStore
 from tests.sim.graphs import SimGraph, graph_named
 from tests.sim.journal import Acknowledged, Journal, require
@@ -30,6 +30,7 @@ from tests.sim.journal import Acknowledged, Journal, require
 ANY = frozenset(Status)
 LIVE = ANY - {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}
 ANSWERABLE = frozenset({Status.INTERRUPTED, Status.QUEUED, Status.RUNNING, Status.PAUSED})
+WAITING = frozenset({Status.INTERRUPTED, Status.WAITING})
 STOPPED = frozenset({Status.INTERRUPTED, Status.PAUSED})
 
 
@@ -83,11 +84,16 @@ class Sender(Actor):
         statuses: frozenset[Status] = ANY,
         *,
         wait: str = "",
+        name: str = "",
         create: ThreadRecord | None = None,
     ) -> None:
         """Put a message into the outbox and try to deliver it."""
         message = Message(
-            message_id=self.world.clock.unique(), kind=kind, payload=payload, created_at=self.world.clock.time()
+            message_id=self.world.clock.unique(),
+            kind=kind,
+            name=name,
+            payload=payload,
+            created_at=self.world.clock.time(),
         )
         self.outbox.append(Sending(thread_id, message, Expect(statuses=statuses, wait=wait), create))
         self.deliver(self.outbox[-1])
@@ -151,6 +157,8 @@ class ScriptedClient(Sender):
         self.sent = 0
         self.queues = queues
         """Whether it sends an input before the run of the last one has ended."""
+        self.signals = 0
+        """How many it has sent: what the n-th brings is always the same."""
         self.done = False
 
     def act(self) -> None:
@@ -173,7 +181,10 @@ class ScriptedClient(Sender):
         elif record.status is Status.PAUSED:
             kind = self.world.random.choice([RETRY, RESUME])
             self.send(self.thread_id, kind, self.pack("", None, None) if kind == RESUME else b"", STOPPED)
-        elif record.waits and record.status in ANSWERABLE:
+        elif "go" in record.signals and record.status in WAITING:
+            self.signals += 1
+            self.send(self.thread_id, SIGNAL, self.pack(f"go {self.signals}"), LIVE, name="go")
+        elif record.interrupts and record.status in ANSWERABLE:
             self._answer(record)
         elif record.status is Status.INTERRUPTED:
             self.send(self.thread_id, RESUME, self.pack("", None, None), STOPPED)

@@ -10,6 +10,7 @@ from perdure.runtime.desk import NodeCancelled, Record, Request, Ticket
 from perdure.runtime.task import Origin
 from perdure.runtime.writer import Shield, Writer
 from perdure.stores.errors import StoreUnavailable
+from tests.sim.faults import Died
 
 T = TypeVar("T")
 
@@ -18,14 +19,19 @@ class WaitingWriter(Writer):
     """A writer whose owner writes in person while a node of it waits, and may die of it at any time."""
 
     falter: Callable[[], None]
+    died = False
+    """While a node waited."""
 
     def wait(self, future: Future[T], shield: Shield) -> T:
         while not future.done():
-            self.falter()
             try:
+                self.falter()
                 self.flush()
             except StoreUnavailable:
                 continue
+            except Died:
+                self.died = True
+                raise
         return future.result()
 
 

@@ -13,9 +13,13 @@ from typing_extensions import TypedDict
 
 from perdure.runtime.checkpoints import Checkpoints, checkpoint
 from perdure.runtime.commands import END, START, Command, Send
+from perdure.runtime.errors import ReceiveTimeout
 from perdure.runtime.graph import StateGraph
 from perdure.runtime.interrupts import interrupt
 from perdure.runtime.messages import add_messages
+from perdure.runtime.signals import receive
+from perdure.runtime.sleeping import sleep
+from perdure.runtime.tasks import task
 from perdure.runtime.topology import Topology
 from perdure.stores.codec import Codec
 
@@ -222,6 +226,53 @@ def growing() -> StateGraph:
     return graph.add_conditional_edges("count", lambda state: ["a", "b"] if state["n"] % 4 else END, ["a", "b", END])
 
 
+@task
+def kept(name: str, seen: int) -> str:
+    return f"kept {name}:{seen}"
+
+
+def sleeps(name: str, ticks: float) -> NodeFunc:
+    """A node that keeps a result, sleeps, and keeps another."""
+
+    def node(state: State) -> Update:
+        seen = len(state["log"])
+        first = kept(f"{name}1", seen)
+        sleep(ticks)
+        return {"log": [first, kept(f"{name}2", seen)]}
+
+    return node
+
+
+def receives(name: str, times: int = 1) -> NodeFunc:
+    """A node that receives so many signals, and gives up waiting for one that never comes."""
+
+    def node(state: State) -> Update:
+        found = [str(receive("go")) for _ in range(times)]
+        try:
+            receive("never", timeout=30)
+        except ReceiveTimeout:
+            found.append("timeout")
+        return {"log": [kept(name, len(found)), *found]}
+
+    return node
+
+
+def naps() -> StateGraph:
+    """Nodes that sleep, alone and beside others."""
+    graph = StateGraph(State).add_node("a", sleeps("a", 20)).add_node("x", sleeps("x", 60))
+    graph.add_node("y", sleeps("y", 5)).add_node("z", says("z")).add_node("tail", says("tail"))
+    _edges(graph, "- a x", "a y", "a z", "tail -")
+    return graph.add_edge(["x", "y", "z"], "tail")
+
+
+def hears() -> StateGraph:
+    """A node that receives signals, then one that also asks, beside one that sleeps."""
+    graph = StateGraph(State).add_node("a", receives("a", 2)).add_node("ask", asks("ask"))
+    graph.add_node("x", sleeps("x", 40)).add_node("b", receives("b"))
+    _edges(graph, "- a ask", "a x", "b -")
+    return graph.add_edge(["ask", "x"], "b")
+
+
 GRAPHS: Mapping[str, tuple[Callable[[], StateGraph], tuple[str, ...]]] = {
     "chain": (chain, ("b", "d")),
     "loop": (loop, ("count",)),
@@ -235,6 +286,8 @@ GRAPHS: Mapping[str, tuple[Callable[[], StateGraph], tuple[str, ...]]] = {
     "commands": (commands, ("b",)),
     "alone": (alone, ("b",)),
     "growing": (growing, ("count",)),
+    "naps": (naps, ("tail",)),
+    "hears": (hears, ("b",)),
 }
 
 

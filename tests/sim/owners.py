@@ -110,6 +110,7 @@ class SimExecutor:
         if self._owner.world.draw() < self._owner.world.chances().die:
             return Failed(task.path, task.node, "Cancelled", "stopped from outside", cancelled=True)
         outcome = execute(step, task, _no_portal)
+        self._owner.check()
         self._owner.falter()
         return outcome
 
@@ -157,6 +158,11 @@ class Owner(Actor):
         if self.world.draw() < chances.pause:
             self.world.meanwhile(self)
         if self.world.draw() < chances.die:
+            raise Died
+
+    def check(self) -> None:
+        """Die of what happened inside a node, which took it for an error of its own."""
+        if self.writer.died:
             raise Died
 
     def propose(self, thread_id: str, epoch: int, *, crashed: bool) -> None:
@@ -222,7 +228,9 @@ class Owner(Actor):
             beside.ended(Failed(task.path, task.node, "Crashed", "its process died", crashed=True))
             return
         self.world.journal.note("end", task.path, self.name)
-        beside.ended(execute(beside.step, task, _no_portal))
+        outcome = execute(beside.step, task, _no_portal)
+        self.check()
+        beside.ended(outcome)
 
     def poke(self, hosted: Hosted) -> None:
         """Somebody says that there is mail."""

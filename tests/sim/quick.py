@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.runtime.waking import TIMED
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import RunRecord, Segment, ThreadRecord
 from perdure.stores.sealing import StoredSegment
@@ -24,6 +25,10 @@ class QuickMemoryStore(MemoryStore):
     def runnable(self) -> list[ThreadRecord]:
         """The rows of all runnable threads."""
         return [kept.row for kept in self._threads.values() if kept.row.status.runnable]
+
+    def timed(self) -> list[ThreadRecord]:
+        """The rows of all parked threads that are due some time."""
+        return [kept.row for kept in self._threads.values() if kept.row.wake_at > 0 and kept.row.status in TIMED]
 
     def _decoded(self, thread_id: str, stored: StoredSegment) -> Segment:
         key = (stored.commit_id, stored.data)

@@ -14,7 +14,7 @@ from perdure.runtime.payloads import CANCEL, INPUT, PAUSE, REPLACE, RESUME, RETR
 from perdure.runtime.snapshots import SnapshotReader
 from perdure.stores.errors import StoreUnavailable, UnknownCheckpoint, UnknownThread
 from perdure.stores.history import HistoryReader
-from perdure.stores.records import Origin, Status, ThreadRecord
+from perdure.stores.records import SIGNAL, Origin, Status, ThreadRecord
 from tests.sim.clients import ANSWERABLE, LIVE, STOPPED, Sender, Sending, Surroundings
 from tests.sim.faults import Actor, FaultyStore
 from tests.sim.graphs import graph_named
@@ -85,11 +85,11 @@ class WildClient(Sender):
 
     def _answer(self, thread_id: str) -> None:
         record = self.store.thread(thread_id)
-        if not record.waits:
+        if not record.interrupts:
             self._resume(thread_id)
             return
         update = {"log": [self._text()]} if self.world.random.random() < 0.2 else None
-        wait = self.world.random.choice(record.waits)
+        wait = self.world.random.choice(record.interrupts)
         self.send(thread_id, RESUME, self.pack(wait, f"answer {self._text()}", update), ANSWERABLE, wait=wait)
 
     def _wrong_answer(self, thread_id: str) -> None:
@@ -109,6 +109,10 @@ class WildClient(Sender):
     def _retry(self, thread_id: str) -> None:
         options = self._other_options()
         self.send(thread_id, RETRY, self.pack(options) if options else b"", frozenset({Status.PAUSED, Status.FAILED}))
+
+    def _signal(self, thread_id: str) -> None:
+        name = self.world.random.choice(["go", "go", "never", "nobody"])
+        self.send(thread_id, SIGNAL, self.pack(self._text()), LIVE, name=name)
 
     def _cancel(self, thread_id: str) -> None:
         self.send(thread_id, CANCEL, self.pack("enough"), LIVE)
@@ -167,13 +171,14 @@ _ACTS: tuple[Any, ...] = (
     WildClient._wrong_answer,
     WildClient._resume,
     WildClient._pause,
+    WildClient._signal,
     WildClient._retry,
     WildClient._cancel,
     WildClient._update,
     WildClient._go_back,
     WildClient._fork,
 )
-_WEIGHTS = (4, 1, 0.7, 0.7, 10, 1, 5, 2, 3, 1, 4, 2, 1)
+_WEIGHTS = (4, 1, 0.7, 0.7, 10, 1, 5, 2, 3, 3, 1, 4, 2, 1)
 
 
 class Reader(Actor):

@@ -15,8 +15,10 @@ from perdure.runtime.loop import Settled, ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.ports import LoopLimits, StepEvent
 from perdure.runtime.snapshots import StateSnapshot
+from perdure.runtime.waking import wake_message
 from perdure.runtime.writer import Writer
 from perdure.stores.base import CheckpointStore
+from perdure.stores.errors import Refused, StoreUnavailable
 from perdure.stores.records import ThreadRecord
 from tests.sim.clients import ScriptedClient
 from tests.sim.faults import CALM, Actor, Chances, Died, LoggedStore
@@ -261,6 +263,7 @@ class World:
             moves.append((2.0, self._spawn))
         if self.owners:
             moves += self._claims(scenario.rivals)
+        moves += self._timers()
         if self.script is not None and not self.script.busy:
             moves.append((1.5, self.script.act))
         moves += [(1.5 / len(self.wild), client.act) for client in self.wild if not client.busy]
@@ -274,12 +277,29 @@ class World:
         for owner in self.owners:
             moves += self._moves_of(owner)
         moves += self._claims(0.0)
+        moves += self._timers()
         if moves and not self.owners:
             return [(1.0, self._spawn)]
         moves += [(1.0, client.finish) for client in self.wild if client.outbox]
         if self.script is not None and (self.script.outbox or not self.script.done):
             moves.append((0.5, self.script.act))
         return moves
+
+    def _timers(self) -> list[Move]:
+        """Somebody sees to parked threads whose time has come; time passes while nobody does."""
+        return [(0.5, partial(self._look_at_clock, record)) for record in self.memory.timed()]
+
+    def _look_at_clock(self, record: ThreadRecord) -> None:
+        now = self.clock.time()
+        if record.wake_at > now:
+            return
+        message, expect = wake_message(record, now)
+        try:
+            # Over and over, as several supervisors would: of one parking only the first counts.
+            self.store.deliver(record.thread_id, message, expect)
+            self.journal.note("woken", record.thread_id, message.message_id)
+        except (Refused, StoreUnavailable):
+            pass
 
     def _moves_of(self, owner: Owner) -> list[Move]:
         moves: list[Move] = []
