@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import appends, crowd, fanout, loads, plot, recovery, steps
+from . import appends, crowd, fanout, loads, losses, parked, plot, recovery, steps
 from .amounts import QUICK, Amounts
 from .backends import Backend, backends
 from .cluster import Bench, bench
@@ -19,7 +19,7 @@ STORES = ("steps", "appends", "loads", "crowd")
 """What the name `stores` stands for."""
 FULL = Amounts()
 
-NAMES = (*STORES, "fanout", "recovery")
+NAMES = (*STORES, "fanout", "recovery", "parked", "losses")
 BACKENDS = ("sqlite", "postgres", "redis")
 
 
@@ -71,6 +71,10 @@ def measure(place: Bench, report: Report, backend: Backend, names: Sequence[str]
         fanout.run(place, report, backend, width=amounts.width, rounds=amounts.rounds)
     if "recovery" in names and backend.name == "sqlite":
         recovery.run(place, report, backend.fresh(), kills=amounts.kills, spares=amounts.spares)
+    if "parked" in names and backend.name in ("sqlite", "postgres"):
+        parked.run(place, report, backend, threads=amounts.parked, wakes=amounts.wakes)
+    if "losses" in names and backend.name == "postgres":
+        losses.run(place, report, backend, kills=amounts.supervisors, threads=amounts.unfinished, nodes=amounts.nodes)
 
 
 def _chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -27,6 +27,15 @@ class Amounts:
     """Trivial nodes of the fan-out."""
     kills: int = 300
     spares: int = 1
+    parked: int = 100_000
+    wakes: int = 100
+    """Of parked threads."""
+    supervisors: int = 20
+    """That are killed."""
+    unfinished: int = 1000
+    """Threads when the whole cluster is killed."""
+    nodes: int = 5
+    """That are killed."""
 
 
 QUICK = Amounts(
@@ -40,5 +49,10 @@ QUICK = Amounts(
     workers=(4,),
     width=20,
     kills=3,
+    parked=300,
+    wakes=3,
+    supervisors=1,
+    unfinished=10,
+    nodes=1,
 )
 """Shows that everything works, and nothing else."""

@@ -57,11 +57,12 @@ UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, stat
 WHERE thread_id = ?1
 
 -- name: due
+-- The plus: by the index of statuses, all parked threads would be read for the few that are due.
 SELECT thread_id, epoch, token, seq, head, inbox, status, reason, run, runs, owner, crashes, waits, updated_at,
     graph, version, graph_key, driver, wake_at, retention, names, floor, tidied, origin_thread, origin_seq, metadata,
     tags, created_at, isolation, number
 FROM threads
-WHERE wake_at > 0 AND wake_at <= ? AND status IN ('interrupted', 'sleeping', 'waiting', 'paused')
+WHERE wake_at > 0 AND wake_at <= ? AND +status IN ('interrupted', 'sleeping', 'waiting', 'paused')
 ORDER BY wake_at, number LIMIT ?
 
 -- name: forks

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayError
 from ray.util import list_named_actors
 
 from perdure import Client, HeadOptions, StoreUnavailable, connect
@@ -115,6 +116,26 @@ def owner_pid(client: Client, thread_id: str) -> int:
         return next((lease.pid for lease in client.store.owners() if lease.owner == owner), 0)
 
     return eventually(look, what=f"an owner of {thread_id}")
+
+
+def supervisor_process(client: Client) -> ProcessId:
+    """The process that the supervisor is in; waits for it where it is being restarted."""
+
+    def ask() -> int:
+        try:
+            actor = ray.get_actor(supervisor_name(key_of(client)), namespace=NAMESPACE)
+            asked: Any = actor.__ray_call__.remote(lambda _: os.getpid())
+            pid: int = ray.get(asked, timeout=10)
+            return pid
+        except (RayError, ValueError):
+            return 0
+
+    return ProcessId.of(eventually(ask, 60, "the supervisor"))
+
+
+def pool(client: Client) -> dict[str, int]:
+    """Pid of each actor by name."""
+    return {name: ray.get(actor.hello.remote()).pid for name, actor in find_actors(key_of(client)).items()}
 
 
 def is_stopped(pid: int) -> bool:

@@ -20,6 +20,8 @@ class Counted(TypedDict, total=False):
     """How long a step takes."""
     n: int
     steps: Annotated[list[int], operator.add]
+    heard: Annotated[list[str], operator.add]
+    """What it was told meanwhile."""
 
 
 def count(state: Counted) -> dict[str, Any]:

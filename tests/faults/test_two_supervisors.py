@@ -12,9 +12,8 @@ import ray
 from perdure.actors.names import NAMESPACE, supervisor_name
 from perdure.actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
 from tests.actors.conftest import Serve
-from tests.actors.services import eventually, key_of, owner_pid
+from tests.actors.services import eventually, key_of, owner_pid, supervisor_process
 from tests.faults.counting import start_counting
-from tests.recovery.test_supervisor_killed import supervisor
 
 
 def test_both_look_after_the_same_threads(serve: Serve, tmp_path: Path) -> None:
@@ -23,7 +22,7 @@ def test_both_look_after_the_same_threads(serve: Serve, tmp_path: Path) -> None:
     first = [start_counting(client, tmp_path) for _ in range(2)]
     for running in first:
         running.go_on(3)
-    replaced = supervisor(client)
+    replaced = supervisor_process(client)
     name = f"{supervisor_name(key_of(client))}.other"
     other: Any = SupervisorClass.options(name=name, namespace=NAMESPACE, **SUPERVISOR_OPTIONS).remote(
         client._settings, ""

@@ -103,6 +103,11 @@ class Machines:
         """The process that is a node to Ray; its workers end with it."""
         return ProcessId.of(self._nodes[name].all_processes["raylet"][0].process.pid)
 
+    @property
+    def gcs(self) -> ProcessId:
+        """The process that keeps the cluster's tables."""
+        return ProcessId.of(self._nodes[HEAD].all_processes["gcs_server"][0].process.pid)
+
     def remove(self, name: str) -> None:
         """End a node orderly, as its machine's shutdown would: SIGTERM, and what is left is killed."""
         self._cluster.remove_node(self._nodes.pop(name))

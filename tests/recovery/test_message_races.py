@@ -142,6 +142,16 @@ def test_a_pause_at_the_end(client: Client) -> None:
     assert met["succeeded False"] >= 5, met
 
 
+def test_a_signal_at_the_end(client: Client) -> None:
+    """The thread never asks for it: it is refused, or recorded as undelivered."""
+    met: Counter[bool] = Counter()
+    for thread, accepted in race(client, lambda thread: thread.signal("go", 1)):
+        met[accepted] += 1
+        assert applied(client, thread) == ([UNDELIVERED] if accepted else [])
+        assert thread.result(timeout=60)["n"] == 5
+    assert min(met[True], met[False]) >= 5, met
+
+
 def test_an_update_at_the_end(client: Client) -> None:
     """An update is taken by a thread that runs and by one that has ended: in any case once."""
 

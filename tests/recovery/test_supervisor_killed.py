@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
-from ray.exceptions import RayError
 
 from perdure import Client, Status, ThreadHandle
-from perdure.actors.names import NAMESPACE, supervisor_name
-from perdure.actors.pool import find_actors
 from perdure.stores.processes import ProcessId, wait_gone
 from tests.actors.conftest import Serve
-from tests.actors.services import eventually, key_of, owner_pid
+from tests.actors.services import eventually, owner_pid, pool
+from tests.actors.services import supervisor_process as supervisor
 from tests.recovery.checks import check_attempts, check_history
 from tests.recovery.faults import Notes
 from tests.recovery.graphs_small import rounds, ticks
@@ -41,29 +36,9 @@ def check(client: Client, folder: Path, thread_id: str, attempts: int | None) ->
     assert all(message.applied > 0 for message in messages)
 
 
-def supervisor(client: Client) -> ProcessId:
-    """The process that the supervisor is in; waits for it where it is being restarted."""
-
-    def ask() -> int:
-        try:
-            actor = ray.get_actor(supervisor_name(key_of(client)), namespace=NAMESPACE)
-            asked: Any = actor.__ray_call__.remote(lambda _: os.getpid())
-            pid: int = ray.get(asked, timeout=10)
-            return pid
-        except (RayError, ValueError):
-            return 0
-
-    return ProcessId.of(eventually(ask, 60, "the supervisor"))
-
-
 def kill(process: ProcessId) -> None:
     process.send(signal.SIGKILL)
     assert not wait_gone([process], 10)
-
-
-def pool(client: Client) -> dict[str, int]:
-    """Pid of each actor by name."""
-    return {name: ray.get(actor.hello.remote()).pid for name, actor in find_actors(key_of(client)).items()}
 
 
 def settled_pool(client: Client, count: int) -> dict[str, int]:

@@ -42,7 +42,7 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            for key, _ in self._selector.select(0.05):
+            for key, _ in self._selector.select(self._turn()):
                 one = key.fileobj
                 assert isinstance(one, socket.socket)
                 if one is self._listener:
@@ -50,9 +50,17 @@ class Proxy:
                 elif one in self._peers:
                     self._pass_on(one)
 
+    def _turn(self) -> float:
+        """Seconds to wait for something to be said."""
+        return 0.05
+
     def _accept(self) -> None:
         client, _ = self._listener.accept()
-        server = socket.create_connection(self._target)
+        try:
+            server = socket.create_connection(self._target)
+        except OSError:
+            client.close()  # the server is down, and so is the wire
+            return
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(one, selectors.EVENT_READ)
@@ -76,7 +84,13 @@ class Proxy:
             self._answered.discard(client)
         else:
             self._answered.add(client)
-        self._peers[one].sendall(data)
+        self._send(self._peers[one], data)
+
+    def _send(self, one: socket.socket, data: bytes) -> None:
+        try:
+            one.sendall(data)
+        except OSError:
+            self._hang_up(one)  # it has ended meanwhile
 
     def _hang_up(self, one: socket.socket) -> None:
         other = self._peers.pop(one)

@@ -29,7 +29,7 @@ from perdure.stores.records import Committed, OwnerRecord, Status
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite_lock import lock_holder
 from perdure.stores.sqlite_migrations import APPLICATION_ID
-from perdure.stores.statements import script
+from perdure.stores.statements import script, statements
 from perdure.stores.urls import open_store
 from tests.stores import workers
 from tests.stores.backends import TOKEN, Backend, commit, delta, message, new_thread, owned
@@ -492,3 +492,12 @@ def test_a_migration_that_is_cut_short_starts_again(tmp_path: Path, monkeypatch:
             SqliteStore(path)
     with SqliteStore(path) as store:
         assert store.migrated == [2, 3]
+
+
+def test_what_is_due_is_found_whatever_else_is_parked(sqlite: Backend) -> None:
+    """It was looked up by status: with 100,000 parked threads each look took 0.4 s, twice a second."""
+    sqlite.open()
+    with raw(store_path(sqlite)) as connection:
+        plan = connection.execute("EXPLAIN QUERY PLAN " + statements("sqlite_queries.sql")["due"], (1.0, 1)).fetchall()
+    (step,) = [row[-1] for row in plan]
+    assert "threads_by_wake" in step
