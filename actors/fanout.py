@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayTaskError, TaskCancelledError
+from ray.exceptions import NodeDiedError, RayTaskError, TaskCancelledError
 
 from ..runtime.desk import Ticket
 from ..runtime.execute import Step, execute
@@ -199,7 +199,7 @@ class RayExecutor(InlineExecutor):
 
     def _lost(self, tasks: list[Task], error: BaseException) -> list[Outcome]:
         """What becomes of the tasks of a group that gave no answer. A group that died is run again task by task, so
-        that the crash is charged to the task that causes it."""
+        that the crash is charged to the task that causes it; the loss of a node is charged to none."""
         if isinstance(error, TaskCancelledError):
             return [Failed(task.path, task.node, "Cancelled", str(error), cancelled=True) for task in tasks]
         if isinstance(error, RayTaskError):
@@ -210,7 +210,7 @@ class RayExecutor(InlineExecutor):
                 return [Failed(tasks[0].path, tasks[0].node, name, str(cause), traceback=str(error))]
         outcomes: list[Outcome] = []
         for task in tasks:
-            if len(tasks) == 1:
+            if len(tasks) == 1 and not isinstance(error, NodeDiedError):
                 self._crashes[task.path] = self._crashes.get(task.path, 0) + 1
                 if self._crashes[task.path] >= self._crash_budget:
                     text = f"the worker process that ran it died {self._crash_budget} times ({_first_line(error)})"

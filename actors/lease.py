@@ -106,6 +106,11 @@ class LeaseReading:
             self._leases = {lease.owner: lease for lease in await asyncio.to_thread(self._store.owners)}
         return self._leases.get(owner)
 
+    def drop(self, owner: str) -> None:
+        """An owner was found to be gone: its other threads need not look again."""
+        if self._leases is not None:
+            self._leases.pop(owner, None)
+
 
 class LeaseWatch:
     """Decides which leases have expired. Pure: fed with what was read and when."""

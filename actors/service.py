@@ -200,6 +200,7 @@ class Service:
         lease = await leases.of(row.owner)
         if lease is not None and lease.host == this_host() and not ProcessId(lease.pid, lease.started).alive:
             await self._crew.forget(lease.owner)
+            leases.drop(lease.owner)
             lease = None
         if lease is None:
             self._wait(row, crashed=False)
