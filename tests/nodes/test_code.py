@@ -78,21 +78,21 @@ def test_a_module_that_is_absent_on_the_cluster_is_brought_along_and_outlives_wh
     with connect(url, address=machines.address, by_value_key=KEY, runtime_env=environment, spares=0) as client:
         without = client.submit(module.graph, {"gate": str(gate)}, runtime_env={})
         with pytest.raises(Paused, match="No module named 'absent_flows'"):
-            without.result(timeout=120)
+            without.result(timeout=240)
         first = client.submit(module.graph, {"gate": str(gate)}, thread_id="first")
         # The same version, other code: processes of the two do not mix.
         file.write_text(SOURCE.replace("VERSION = 1", "VERSION = 2"))
         second = client.submit(
             loaded(file).graph, {"gate": str(gate)}, thread_id="second", runtime_env={"py_modules": [str(file)]}
         )
-        eventually(lambda: first.info.epoch and second.info.epoch, 120, "an owner for each")
+        eventually(lambda: first.info.epoch and second.info.epoch, 240, "an owner for each")
         # All that was started for them ends, and the folder that the code was in.
         end(client)
     file.unlink()
     gate.touch()
     with connect(url, address=machines.address, by_value_key=KEY, spares=0) as client:
         for name, version, told in (("first", 1, "the first"), ("second", 2, "")):
-            state = client.thread(name).result(timeout=120)
+            state = client.thread(name).result(timeout=240)
             assert state["n"] == version
             assert sorted(map(tuple, state["parts"])) == [(i, version, told) for i in range(3)]
         end(client)
