@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
@@ -20,13 +21,14 @@ from .errors import GraphLoadError, Superseded
 from .hosting import Outcome
 from .line import Waiting
 from .members import Phase, Start
+from .names import is_shared, new_owner
 from .nodes import node_died
-from .pool import find_actor, find_actors, new_name, start_actor
+from .pool import find_actor, find_actors, start_actor
 from .reaper import reap, reap_elsewhere, this_host
 from .roster import Roster
 from .settings import ServiceSettings
 from .shipping import environment_of
-from .thread_actor import ActorInfo
+from .thread_actor import ActorInfo, Order
 
 LOGGER = logging.getLogger("perdure.supervisor")
 HELLO_TIMEOUT = 5.0
@@ -46,6 +48,9 @@ class Threads(Protocol):
 
     def hosted(self, name: str, thread_id: str, epoch: int) -> None:
         """An actor was found to host a thread."""
+
+    def settled(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """An actor has given threads up."""
 
     def lost(self, name: str, thread: Waiting) -> None:
         """The actor that hosted a thread is gone."""
@@ -76,6 +81,8 @@ class Crew:
         self._graphs: dict[str, GraphRecord] = {}
         self._start_failures: dict[str, int] = {}
         self._greeted = time.monotonic()
+        self._heard: dict[str, int] = {}
+        """Number of the last outcome that each actor has told."""
         self._frozen: set[str] = set()
         """Actors that were killed because their lease expired: not the fault of their threads."""
 
@@ -99,12 +106,12 @@ class Crew:
     async def _adopt(self, name: str, handle: Any) -> None:
         self._handles[name] = handle
         self._roster.enter(name, Phase.SILENT, "", time.monotonic())
-        self._chores.spawn(self._watch(name, handle))
+        self._look_after(name, handle)
         await self.hello(name)
 
     def start(self, wanted: Start, *, spare: bool) -> None:
         """Start an actor for a graph; a spare one when nothing recovers."""
-        name = new_name(self._key)
+        name = new_owner(self._key, shared=wanted.shared)
         self._roster.enter(name, Phase.STARTING, wanted.graph_key, time.monotonic(), wanted.node)
         self._roster.members[name].draining = False
         self._chores.spawn(self._start(name, wanted, AFTER_RECOVERY if spare else 0.0))
@@ -131,7 +138,7 @@ class Crew:
             self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
             return
         handle = self._handles[name] = start_actor(name, self._settings, wanted.node, environment)
-        self._chores.spawn(self._watch(name, handle))
+        self._look_after(name, handle)
         try:
             self._roster.place(name, (await answer(handle.hello.remote())).node_id)
             await answer(handle.prepare.remote(await self._graph(graph_key)))
@@ -171,22 +178,13 @@ class Crew:
 
     # -- asking --------------------------------------------------------------------------------------------------
 
-    async def host(self, name: str, thread: Waiting) -> int:
-        """Have an actor take a thread; the thread's new epoch. Raises what `ThreadActor.host` raises, `RayActorError`
-        or `KeyError` if the actor is gone, `StoreError`."""
-        graph = await self._graph(thread.graph_key)
-        epoch: int = await answer(
-            self._handles[name].host.remote(thread.thread_id, thread.epoch, graph, thread.crashed)
-        )
-        return epoch
-
-    async def settled(self, name: str, thread_id: str) -> Outcome | None:
-        """Wait until an actor has given a thread up. None if the actor is gone."""
-        try:
-            outcome: Outcome = await answer(self._handles[name].settled.remote(thread_id))
-        except (RayActorError, KeyError):
-            return None
-        return outcome
+    async def host(self, name: str, threads: Sequence[Waiting]) -> list[int]:
+        """Have an actor take threads of one graph; their new epochs, 0 for those that it did not take. Raises what
+        `ThreadActor.host` raises, `RayActorError` or `KeyError` if the actor is gone, `StoreError`."""
+        graph = await self._graph(threads[0].graph_key)
+        orders = [Order(thread.thread_id, thread.epoch, thread.crashed) for thread in threads]
+        epochs: list[int] = await answer(self._handles[name].host.remote(orders, graph))
+        return epochs
 
     def poke(self, name: str, thread_id: str) -> None:
         """Tell an actor that there may be mail for a thread."""
@@ -214,6 +212,8 @@ class Crew:
             info: ActorInfo = await asyncio.wait_for(answer(self._handles[name].hello.remote()), HELLO_TIMEOUT)
         except (TimeoutError, RayActorError, KeyError):
             return None
+        if info.told < self._heard.get(name, 0):
+            return await self.hello(name)  # overtaken by the end of a thread that it still counts
         member = self._roster.members.get(name)
         if member is not None and member.phase is Phase.SILENT:
             member.graph_key = info.graphs[-1] if info.graphs else ""
@@ -250,27 +250,46 @@ class Crew:
 
     # -- watching ------------------------------------------------------------------------------------------------
 
+    def _look_after(self, name: str, handle: Any) -> None:
+        self._chores.spawn(self._watch(name, handle))
+        self._chores.spawn(self._listen(name, handle))
+
+    async def _listen(self, name: str, handle: Any) -> None:
+        """Hear what becomes of an actor's threads: one call at a time, whatever their number."""
+        while name in self._handles:
+            try:
+                heard, outcomes = await answer(handle.settled.remote(self._heard.get(name, 0)))
+            except RayActorError:
+                return  # the watch sees to its threads
+            if outcomes and name in self._handles:
+                self._heard[name] = heard
+                self._threads.settled(name, outcomes)
+
     async def _watch(self, name: str, handle: Any) -> None:
         """The never-ending call: that it fails is the crash signal, some ten milliseconds after the crash."""
-        crashed, guilty = False, False
+        crashed, guilty, innocent = False, False, False
         try:
             if not await answer(handle.watch.remote()):
                 raise Superseded(f"another supervisor watches {name}")
         except ActorUnavailableError:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
-            crashed = True
+            crashed = innocent = True
             ray.kill(handle, no_restart=True)
         except RuntimeEnvSetupError:
             pass  # it never was; who has started it sees to that
         except RayActorError as error:
-            crashed, guilty = True, name not in self._frozen and not node_died(error)
+            crashed, innocent = True, node_died(error)
+            # Of many, nobody knows which one it was.
+            guilty = not innocent and name not in self._frozen and not is_shared(name)
         member = self._roster.leave(name)
         self._handles.pop(name, None)
+        self._heard.pop(name, None)
         threads = member.threads if member is not None else {}
         graph_key = member.graph_key if member is not None else ""
+        shared = is_shared(name) and (innocent or not crashed)
         # Known without asking the store: the epoch at which each was hosted. If it no longer stands, the claim says so.
         for thread_id, epoch in threads.items():
-            self._threads.lost(name, Waiting(thread_id, epoch, graph_key, guilty))
+            self._threads.lost(name, Waiting(thread_id, epoch, graph_key, guilty, shared))
         self._threads.act()
         if crashed:
             self._frozen.discard(name)

@@ -17,10 +17,6 @@ class GraphNotShippable(PerdureError):
     """A graph cannot be sent to the cluster."""
 
 
-class NotHosted(PerdureError):
-    """A thread was parked with a reason instead of being driven."""
-
-
 class ServiceError(PerdureError):
     """The service did not answer."""
 

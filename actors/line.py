@@ -16,6 +16,8 @@ class Waiting:
     graph_key: str
     crashed: bool = False
     """Its last owner crashed: counts against the thread's crash budget."""
+    shared: bool = False
+    """It may run beside others in one process."""
     near: str = ""
     """An actor that has read its state already."""
     not_before: float = 0.0

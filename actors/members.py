@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 from .line import Waiting
+from .names import is_shared
 
 ANYWHERE = ""
 """The node of an actor of which it is not known where it is."""
@@ -42,6 +43,15 @@ class Member:
     """Whether it was told to give up its threads; None if nobody knows what a former supervisor has told it."""
     node: str = ANYWHERE
     """Ray's id of the node that it is on, or is to be started on."""
+    asked: set[str] = field(default_factory=set)
+    """Threads that it was asked to take and has not answered for."""
+    closed: bool = False
+    """It takes no more threads, and is ended when it has none."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether many threads share it."""
+        return is_shared(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class Start:
     graph_key: str
     node: str = ANYWHERE
     """Where, if there is room; Ray may choose another."""
+    shared: bool = False
+    """One that many threads share."""
 
 
 @dataclass(frozen=True, slots=True)

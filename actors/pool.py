@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,27 +9,22 @@ import ray
 import ray.util
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .names import NAMESPACE, owner_prefix
+from .names import NAMESPACE, is_shared, owner_prefix
 from .settings import ServiceSettings
 from .thread_actor import ACTOR_OPTIONS, ThreadActorClass
-
-
-def new_name(key: str) -> str:
-    """A name that no actor of the service ever had."""
-    return f"{owner_prefix(key)}{uuid.uuid4().hex[:12]}"
 
 
 def start_actor(
     name: str, settings: ServiceSettings, node: str = "", environment: Mapping[str, Any] | None = None
 ) -> Any:
     """Start a detached thread actor, on this node if that is possible and in this runtime environment; its handle. It
-    claims nothing until it is told to."""
+    claims nothing until it is told to. Its name (`names.new_owner`) says whether many threads share it."""
     options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, **ACTOR_OPTIONS}
     if environment:
         options["runtime_env"] = dict(environment)
     if node:
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
-    return ThreadActorClass.options(**options).remote(name, settings)
+    return ThreadActorClass.options(**options).remote(name, settings, shared=is_shared(name))
 
 
 def find_actor(name: str) -> Any:

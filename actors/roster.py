@@ -13,8 +13,11 @@ from .members import ANYWHERE, Member, Phase
 class Roster:
     """The pool of one service. `max_actors` counts all that are on one node, spares included."""
 
-    def __init__(self, *, max_actors: int, spares: int, idle: float) -> None:
+    def __init__(self, *, max_actors: int, spares: int, idle: float, shared_actors: int = 4, seats: int = 64) -> None:
         self.max_actors = max_actors
+        self.shared_actors = shared_actors
+        self.seats = seats
+        """Threads that an actor takes which many share."""
         self.spares = spares
         self.idle_seconds = idle
         self.members: dict[str, Member] = {}
@@ -41,10 +44,25 @@ class Roster:
         if member is not None and member.phase is not phase:
             member.phase, member.since = phase, now
 
+    def ask(self, name: str, thread_id: str, now: float) -> None:
+        """An actor is asked to take a thread."""
+        member = self.members.get(name)
+        if member is not None:
+            member.asked.add(thread_id)
+            self.become(name, Phase.BUSY, now)
+
+    def refused(self, name: str, thread_id: str, now: float) -> None:
+        """An actor did not take the thread."""
+        member = self.members.get(name)
+        if member is not None:
+            member.asked.discard(thread_id)
+            self._rest(member, now)
+
     def assign(self, name: str, thread_id: str, epoch: int, now: float) -> None:
         """An actor hosts a thread."""
         member = self.members.get(name)
         if member is not None:
+            member.asked.discard(thread_id)
             member.threads[thread_id] = epoch
             self._hosts[thread_id] = name
             self.become(name, Phase.BUSY, now)
@@ -56,8 +74,11 @@ class Roster:
             member.threads.pop(thread_id, None)
             if self._hosts.get(thread_id) == name:
                 del self._hosts[thread_id]
-            if not member.threads and member.phase is Phase.BUSY:
-                self.become(name, Phase.IDLE, now)
+            self._rest(member, now)
+
+    def _rest(self, member: Member, now: float) -> None:
+        if not member.threads and not member.asked and member.phase is Phase.BUSY:
+            self.become(member.name, Phase.IDLE, now)
 
     def leave(self, name: str) -> Member | None:
         """An actor is gone; returns what it was."""
@@ -104,9 +125,9 @@ class Roster:
         ]
 
     def idle(self, graph_key: str) -> list[Member]:
-        """The actors that have nothing to do and this graph loaded."""
+        """The actors that have nothing to do and this graph loaded, of those that take one thread at a time."""
         return [
             one
             for one in self.members.values()
-            if one.phase is Phase.IDLE and one.graph_key == graph_key and self.works(one)
+            if one.phase is Phase.IDLE and one.graph_key == graph_key and not one.shared and self.works(one)
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,21 @@ from ray.exceptions import RayActorError
 
 from ..runtime.clock import SystemClock
 from ..runtime.drive import store_backoff
-from ..stores.errors import ClaimLost, StoreError, UnknownThread
+from ..stores.errors import StoreError, UnknownThread
 from ..stores.processes import ProcessId
-from ..stores.records import SERVICE, Status, ThreadFilter, ThreadRecord
+from ..stores.records import ENDED, SERVICE, Status, ThreadFilter, ThreadRecord
 from .backoff import restart_delay
+from .capacity import plan_shared
+from .charging import charged, shares
 from .chores import Chores
 from .crew import Crew
 from .drains import read_drain
-from .errors import GraphLoadError, NotHosted, ServiceError
+from .errors import ServiceError
+from .hosting import Outcome
 from .housekeeping import Housekeeper
 from .lease import LeaseReading
 from .line import Line, Waiting
-from .members import Dispatch, Phase, Retire
+from .members import Decision, Dispatch, Phase, Retire
 from .names import NAMESPACE, supervisor_name
 from .nodes import living_nodes
 from .parking import park
@@ -59,11 +63,21 @@ class Service:
         self.clock = SystemClock()
         self._busy_file = busy_file
         self._roster = Roster(
-            max_actors=self._share.max_actors, spares=settings.spares, idle=settings.idle.total_seconds()
+            max_actors=self._share.max_actors,
+            spares=settings.spares,
+            idle=settings.idle.total_seconds(),
+            shared_actors=self._share.shared_actors,
+            seats=settings.shared_threads,
         )
         self._line = Line()
+        self._shared_line = Line()
+        """Those that may run beside others."""
         self._asking: dict[str, str] = {}
         """Who was just asked to take a thread, by its id; such a thread is neither waiting nor hosted."""
+        self._early: dict[str, Outcome] = {}
+        """How threads were given up of which it is not known yet that they were taken, by their ids."""
+        self._stirred: set[str] = set()
+        """Threads that somebody has sent something to while an actor had them."""
         self._poked: dict[str, int] = {}
         self._crashes: dict[str, int] = {}
         """Crashes without progress of threads that have an owner again, as the store said when it was last read."""
@@ -101,6 +115,9 @@ class Service:
         """Whether a thread is just being given to an actor, after a crash above all."""
         return bool(self._asking) or bool(self._line.crashed)
 
+    def _in_line(self, thread_id: str) -> bool:
+        return thread_id in self._line or thread_id in self._shared_line
+
     # -- threads -------------------------------------------------------------------------------------------------
 
     async def notify(self, thread_id: str) -> None:
@@ -111,6 +128,8 @@ class Service:
         host = self._roster.host_of(thread_id)
         if host is not None:
             self._crew.poke(host.name, thread_id)
+        if host is not None or thread_id in self._asking:
+            self._stirred.add(thread_id)
         self._line.hasten(thread_id)
         try:
             await self._consider(await asyncio.to_thread(self.store.thread, thread_id), LeaseReading(self.store))
@@ -145,6 +164,17 @@ class Service:
         places = {name: member.node for name, member in self._roster.members.items()}
         return hosted + sum(not node or places.get(actor) == node for actor in self._asking.values())
 
+    async def submitted(self, rows: Sequence[ThreadRecord]) -> None:
+        """Threads were created, as these rows say. A hint, like `notify`; that they are as they were is for the claims
+        to find out."""
+        leases = LeaseReading(self.store)
+        for row in rows:
+            if self._share.has(row.thread_id):
+                await self._consider(row, leases)
+            else:
+                await self._pass_on(row.thread_id)
+        self.act()
+
     async def _sweep(self) -> None:
         await self.look_around()
         rows: list[ThreadRecord] = []
@@ -176,7 +206,7 @@ class Service:
     async def _consider(self, row: ThreadRecord, leases: LeaseReading) -> None:
         """Look at one thread and see to it that somebody runs it."""
         thread_id = row.thread_id
-        if thread_id in self._line or thread_id in self._asking:
+        if self._in_line(thread_id) or thread_id in self._asking:
             return
         self._note_crashes(row)
         self._timers.note(row)
@@ -185,10 +215,10 @@ class Service:
             self._poked[thread_id] = row.inbox
             self._crew.poke(row.owner, thread_id)
         elif verdict is Verdict.TAKE:
-            self._wait(row, crashed=False)
+            self._wait(row, died=False)
         elif verdict is Verdict.TAKE_AFTER_CRASH:
             if not await self._crew.meet(row.owner):
-                self._wait(row, crashed=True)
+                self._wait(row, died=True)
         elif verdict is Verdict.ASK_LEASE:
             await self._ask_lease(row, leases)
         elif verdict is Verdict.ASK_OWNER:
@@ -203,7 +233,7 @@ class Service:
             leases.drop(lease.owner)
             lease = None
         if lease is None:
-            self._wait(row, crashed=False)
+            self._wait(row, died=False)
 
     async def _ask_owner(self, row: ThreadRecord) -> None:
         """A living owner that is not known to host the thread: ask it, it may have taken it up or lost it meanwhile."""
@@ -215,7 +245,7 @@ class Service:
             return
         fresh = await asyncio.to_thread(self.store.thread, row.thread_id)
         if fresh.epoch == row.epoch and fresh.token == row.token and fresh.status.runnable:
-            self._wait(fresh, crashed=False)
+            self._wait(fresh, died=False)
 
     def _note_crashes(self, row: ThreadRecord) -> None:
         if row.crashes and row.status.runnable:
@@ -223,13 +253,18 @@ class Service:
         else:
             self._crashes.pop(row.thread_id, None)
 
-    def _wait(self, row: ThreadRecord, *, crashed: bool) -> None:
+    def _wait(self, row: ThreadRecord, *, died: bool) -> None:
+        """Put a thread in the line. `died`: its owner did, over whatever it had."""
         near = self._preloaded.pop(row.thread_id, "")
+        crashed = charged(row, died=died)
+        if shares(row, died=died):
+            self._shared_line.add(Waiting(row.thread_id, row.epoch, row.graph_key, shared=True))
+            return
         crashes = row.crashes + (1 if crashed and row.token else 0)
         delay = restart_delay(crashes, self.settings.crash_budget) if crashed else 0.0
         not_before = time.monotonic() + delay if delay else 0.0
         self._line.add(
-            Waiting(row.thread_id, row.epoch, row.graph_key, crashed, near, not_before=not_before, crashes=crashes)
+            Waiting(row.thread_id, row.epoch, row.graph_key, crashed, near=near, not_before=not_before, crashes=crashes)
         )
         if delay:
             self.chores.spawn(self._act_later(delay))
@@ -249,61 +284,96 @@ class Service:
     # -- acting --------------------------------------------------------------------------------------------------
 
     def act(self) -> None:
-        """Carry out what the roster plans."""
-        for decision in plan(self._roster, self._line, time.monotonic(), self._timers.graphs()):
+        """Carry out what is planned for the pool."""
+        now = time.monotonic()
+        self._carry_out(plan_shared(self._roster, self._shared_line, now))
+        self._carry_out(plan(self._roster, self._line, now, self._timers.graphs()))
+
+    def _carry_out(self, decisions: Sequence[Decision]) -> None:
+        given: dict[str, list[Waiting]] = {}
+        for decision in decisions:
             if isinstance(decision, Dispatch):
-                self._dispatch(decision)
+                given.setdefault(decision.actor, []).append(decision.thread)
             elif isinstance(decision, Retire):
                 self._crew.retire(decision.actor)
             else:
-                self._crew.start(decision, spare=not self._line.wants(decision.graph_key))
+                line = self._shared_line if decision.shared else self._line
+                self._crew.start(decision, spare=not line.wants(decision.graph_key))
+        for name, threads in given.items():
+            self._dispatch(name, threads)
 
-    def _dispatch(self, decision: Dispatch) -> None:
-        thread = decision.thread
-        self._line.remove(thread.thread_id)
-        self._asking[thread.thread_id] = decision.actor
-        self._roster.become(decision.actor, Phase.BUSY, time.monotonic())
-        self.chores.spawn(self._host(decision.actor, thread))
+    def _dispatch(self, name: str, threads: list[Waiting]) -> None:
+        for thread in threads:
+            (self._shared_line if thread.shared else self._line).remove(thread.thread_id)
+            self._asking[thread.thread_id] = name
+            self._roster.ask(name, thread.thread_id, time.monotonic())
+        self.chores.spawn(self._host(name, threads))
 
-    async def _host(self, name: str, thread: Waiting) -> None:
+    async def _host(self, name: str, threads: list[Waiting]) -> None:
         try:
-            epoch = await self._crew.host(name, thread)
-        except (RayActorError, KeyError, ServiceError):
-            # Dead or ending, maybe before it could be asked. Whether it had claimed the thread, the store knows.
-            self._asking.pop(thread.thread_id, None)
-            await self._recover(thread.thread_id, name)
+            epochs = await self._crew.host(name, threads)
+        except (RayActorError, KeyError, ServiceError) as error:
+            # Dead or ending, maybe before it could be asked. Whether it had claimed the threads, the store knows.
+            if isinstance(error, ServiceError):
+                self._roster.become(name, Phase.LEAVING, time.monotonic())
+            for thread in threads:
+                self._unasked(name, thread.thread_id)
+            for thread in threads:
+                await self._recover(thread.thread_id, name)
             return
-        except (ClaimLost, GraphLoadError, NotHosted, UnknownThread):
-            self._unasked(name, thread.thread_id)
-        except Exception as error:  # the actor could not take it, for whatever reason; the sweep tries again
-            LOGGER.warning("%s did not take thread %r", name, thread.thread_id, exc_info=error)
-            self._unasked(name, thread.thread_id)
+        except Exception as error:  # the actor could not take them, for whatever reason; the sweep tries again
+            LOGGER.warning("%s did not take %s", name, [one.thread_id for one in threads], exc_info=error)
+            for thread in threads:
+                self._unasked(name, thread.thread_id)
             await asyncio.sleep(store_backoff(3))
         else:
-            self._asking.pop(thread.thread_id, None)
-            self.hosted(name, thread.thread_id, epoch)
+            for thread, epoch in zip(threads, epochs, strict=True):
+                self._answered(name, thread.thread_id, epoch)
         self.act()
+
+    def _answered(self, name: str, thread_id: str, epoch: int) -> None:
+        if not epoch:
+            self._unasked(name, thread_id)
+            return
+        self._asking.pop(thread_id, None)
+        self.hosted(name, thread_id, epoch)
+        outcome = self._early.pop(thread_id, None)
+        if outcome is not None and outcome.epoch == epoch:
+            self._given_up(name, outcome)
 
     def _unasked(self, name: str, thread_id: str) -> None:
         self._asking.pop(thread_id, None)
-        self._roster.assign(name, thread_id, 0, time.monotonic())
-        self._roster.release(name, thread_id, time.monotonic())
+        self._early.pop(thread_id, None)
+        self._roster.refused(name, thread_id, time.monotonic())
 
     def hosted(self, name: str, thread_id: str, epoch: int) -> None:
         """See `crew.Threads`."""
         self._roster.assign(name, thread_id, epoch, time.monotonic())
-        self.chores.spawn(self._await_settled(name, thread_id))
 
-    async def _await_settled(self, name: str, thread_id: str) -> None:
-        outcome = await self._crew.settled(name, thread_id)
-        if outcome is None:
-            return  # the watch on the actor sees to its threads
-        self._roster.release(name, thread_id, time.monotonic())
-        self._poked.pop(thread_id, None)
-        if outcome.status == "error":
-            await self._park(thread_id, outcome.detail)
-        await self.notify(thread_id)
+    def settled(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """See `crew.Threads`."""
+        for outcome in outcomes:
+            if self._asking.get(outcome.thread_id) == name:
+                # It was so short that this overtakes the answer by which it was taken.
+                self._early[outcome.thread_id] = outcome
+            else:
+                self._given_up(name, outcome)
         self.act()
+
+    def _given_up(self, name: str, outcome: Outcome) -> None:
+        thread_id = outcome.thread_id
+        member = self._roster.members.get(name)
+        if member is not None and member.threads.get(thread_id) == outcome.epoch:
+            self._roster.release(name, thread_id, time.monotonic())
+        self._poked.pop(thread_id, None)
+        stirred = thread_id in self._stirred
+        self._stirred.discard(thread_id)
+        if outcome.status == "error":
+            self.chores.spawn(self._park(thread_id, outcome.detail))
+        elif stirred or outcome.status not in ENDED:
+            self.chores.spawn(self.notify(thread_id))
+        else:
+            self._crashes.pop(thread_id, None)
 
     async def _park(self, thread_id: str, reason: str) -> None:
         """Pause a thread that its owner could not go on with, such as one with a corrupt checkpoint."""
@@ -322,6 +392,7 @@ class Service:
             return  # the sweep meets it again
         finally:
             self._asking.pop(thread_id, None)
+        await self.notify(thread_id)
 
     def lost(self, name: str, thread: Waiting) -> None:
         """See `crew.Threads`."""
@@ -329,12 +400,12 @@ class Service:
             # Not its first: whether it has made progress since, and so may go on at once, the store knows.
             self.chores.spawn(self._recover(thread.thread_id, name))
         else:
-            self._line.add(thread)
+            (self._shared_line if thread.shared else self._line).add(thread)
 
     async def give_up(self, graph_key: str, reason: str) -> None:
         """See `crew.Threads`."""
-        for thread in self._line.of_graph(graph_key):
-            self._line.remove(thread.thread_id)
+        for thread in (*self._line.of_graph(graph_key), *self._shared_line.of_graph(graph_key)):
+            (self._shared_line if thread.shared else self._line).remove(thread.thread_id)
             await self._park(thread.thread_id, reason)
 
     async def _recover(self, thread_id: str, name: str) -> None:
@@ -343,7 +414,7 @@ class Service:
         except StoreError:
             return
         if row.status.runnable and row.owner in ("", name):
-            self._wait(row, crashed=row.owner == name)
+            self._wait(row, died=row.owner == name)
         self.act()
 
     # -- for clients ---------------------------------------------------------------------------------------------
@@ -353,7 +424,7 @@ class Service:
         host = self._roster.host_of(thread_id)
         if host is not None:
             return await self._crew.stalled(host.name)
-        thread = self._line.get(thread_id)
+        thread = self._line.get(thread_id) or self._shared_line.get(thread_id)
         if thread is None:
             return ""
         pause = thread.not_before - time.monotonic()
@@ -361,7 +432,8 @@ class Service:
             return f"its process died {thread.crashes} times without progress; it is started again in {pause:.1f} s"
         if self._roster.closed:
             return "the service is drained: it starts nothing until somebody says `perdure drain --undo`"
-        return f"it waits for an actor (in the line: {len(self._line)}, actors at most: {self._roster.max_actors})"
+        waiting = len(self._line) + len(self._shared_line)
+        return f"it waits for an actor (in the line: {waiting}, actors at most: {self._roster.max_actors})"
 
     def actors(self) -> list[dict[str, Any]]:
         """The pool as it is now."""

@@ -23,6 +23,10 @@ class ServiceSettings:
     """Warm actors kept ready for each graph in use, so that a crash costs milliseconds."""
     max_actors: int = 16
     """Thread actors on each node, spares included. Runnable threads beyond it queue, fairly."""
+    shared_actors: int = 4
+    """How many of these may hold threads with isolation="shared": the others always find room."""
+    shared_threads: int = 64
+    """Threads with isolation="shared" that one actor holds at once."""
     idle: timedelta = timedelta(seconds=30)
     """An actor that has had nothing to do for this long is ended; without a supervisor it ends itself."""
     crash_budget: int = 3

@@ -35,6 +35,8 @@ class Share:
         self._own = owner_prefix(shard_key(settings))
         self.max_actors = -(-settings.max_actors // settings.shards)
         """Its part of the actors on a node, rounded up."""
+        self.shared_actors = -(-settings.shared_actors // settings.shards)
+        """Its part of those that many threads share."""
 
     @property
     def leads(self) -> bool:

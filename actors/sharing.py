@@ -34,7 +34,7 @@ class _Plan:
         self._line = line
         self._now = now
         self._todo: list[Decision] = []
-        members = roster.members.values()
+        members = [member for member in roster.members.values() if not member.shared]
         self._idle: dict[str, list[Member]] = {}
         for member in members:
             if member.phase is Phase.IDLE and roster.works(member):
@@ -142,7 +142,7 @@ class _Plan:
         """End what is not needed, or is on a node that is being drained."""
         roster = self._roster
         for member in roster.members.values():
-            if member.phase is Phase.IDLE and not roster.works(member):
+            if member.phase is Phase.IDLE and not member.shared and not roster.works(member):
                 self._todo.append(Retire(member.name))
         for key, idle in self._idle.items():
             spares = roster.spares if key in self._active else 0

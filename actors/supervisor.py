@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from ..stores.records import ThreadRecord
 from .names import NAMESPACE, supervisor_name
 from .service import STORE_CALLS, Service
 from .settings import ServiceSettings
@@ -45,6 +46,10 @@ class Supervisor:
     def notify(self, thread_id: str) -> None:
         """See `Service.notify`."""
         self._ask(self._service.notify(thread_id))
+
+    def submitted(self, rows: Sequence[ThreadRecord]) -> None:
+        """See `Service.submitted`."""
+        self._ask(self._service.submitted(rows))
 
     def stalled(self, thread_id: str) -> str:
         """See `Service.stalled`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
@@ -21,15 +23,17 @@ from ..runtime.preload import preload
 from ..runtime.writer import Writer
 from ..stores.errors import StoreError
 from ..stores.processes import ProcessId
-from ..stores.records import GraphRecord, OwnerRecord, ThreadRecord
-from .errors import GraphLoadError, NotHosted, ServiceError
+from ..stores.records import Claim, Claimed, GraphRecord, OwnerRecord
+from .errors import GraphLoadError, ServiceError
 from .fanout import RayExecutor
 from .grouping import NodeTimes
-from .hosting import HostedThread, Outcome
+from .hosting import Host, HostedThread, Outcome
 from .lease import LeaseKeeper
+from .outbox import Outbox
 from .parking import park
 from .reaper import this_host
 from .remote_desk import Owner, Reply
+from .scheduler import Scheduler
 from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
@@ -51,13 +55,27 @@ class ActorInfo:
     """Keys of the graphs that it has loaded."""
     hosted: tuple[tuple[str, int], ...]
     """(thread id, epoch) of each thread that it owns."""
+    told: int
+    """Number of the last outcome (see `settled`) that this takes into account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A thread that an actor is to take."""
+
+    thread_id: str
+    epoch: int
+    """The epoch at which it was seen."""
+    crashed: bool = False
+    """Its last owner crashed over it."""
 
 
 class ThreadActor:
     """Owns threads: claims them, drives them, gives them up. Runs as a detached Ray actor with `max_restarts=0`: a new
     incarnation would know nothing, so a fresh actor that claims anew takes the place of a dead one."""
 
-    def __init__(self, name: str, settings: ServiceSettings) -> None:
+    def __init__(self, name: str, settings: ServiceSettings, *, shared: bool = False) -> None:
+        """With `shared`, many threads take turns in it; else it owns one at a time."""
         self._name = name
         self._settings = settings
         self._own = ProcessId.own()
@@ -69,11 +87,12 @@ class ThreadActor:
         self._packages: dict[str, ObjectRef[bytes]] = {}
         """Code that its graphs have brought along, for the processes of parallel nodes."""
         self._loaded: list[str] = []
-        self._cache = ReadCache()
         self._times = NodeTimes()
         self._slots = _cluster_cpus()
         self._lock = threading.RLock()
         self._hosted: dict[str, HostedThread] = {}
+        self._outbox = Outbox[Outcome]()
+        self._closing = False
         self._claiming = 0
         self._supervisors = 0
         self._portal: BackgroundLoop | None = None
@@ -81,6 +100,17 @@ class ThreadActor:
         self._touched = time.monotonic()
         owner = OwnerRecord(owner=name, counter=0, host=this_host(), pid=self._own.pid, started=self._own.started)
         self._lease = LeaseKeeper(self._store, owner, settings.lease, self._threads)
+        self._host = Host(
+            store=self._store,
+            writer=self._writer,
+            clock=self._clock,
+            gate=self._lease.gate,
+            limits=LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits),
+            cache=ReadCache(),
+            gone=self._left,
+            insist=self._insist,
+            scheduler=Scheduler(self._writer, settings.shared_threads) if shared else None,
+        )
         self._lease.start(self._gate_opened)
         threading.Thread(target=self._watch_idle, name="perdure-idle", daemon=True).start()
 
@@ -92,7 +122,9 @@ class ThreadActor:
         # Now, and not when a thread waits to be taken over: it asks the cluster's head.
         self._slots = _cluster_cpus()
         node = ray.get_runtime_context().get_node_id()
-        return ActorInfo(self._name, self._own.pid, self._own.started, node, tuple(self._loaded), self._threads())
+        told = self._outbox.told  # before it looks: what ends in between is told once more
+        loaded, hosted = tuple(self._loaded), self._threads()
+        return ActorInfo(self._name, self._own.pid, self._own.started, node, loaded, hosted, told)
 
     def watch(self) -> bool:
         """Never ends while the process lives: that this call fails is how a crash is noticed. True if the actor ends
@@ -118,42 +150,40 @@ class ThreadActor:
 
     def preload(self, thread_id: str) -> bool:
         """Read the state of a parked thread that is about to wake, so that `host` need not. Whether all was read."""
-        return preload(self._store, thread_id, self._cache)
+        return preload(self._store, thread_id, self._host.cache)
 
-    def host(self, thread_id: str, epoch: int, graph: GraphRecord, crashed: bool) -> int:
-        """Claim a thread that was seen at `epoch` and begin to drive it; returns the new epoch.
+    def host(self, orders: Sequence[Order], graph: GraphRecord) -> list[int]:
+        """Claim threads and begin to drive them; the new epoch of each, 0 for one that is not hosted: somebody was
+        first, or it cannot be run and was paused with the reason.
 
-        Raises `ClaimLost` if somebody was first, `StoreUnavailable`, `ServiceError` if this actor is ending,
-        `GraphLoadError` or `NotHosted` (then the thread is paused with the reason).
+        Raises `StoreUnavailable`; `ServiceError` if this actor is ending.
         """
         with self._lock:
             # An actor that is about to end must not claim, nor one that claims end.
-            if self._retired.is_set():
+            if self._closing or self._retired.is_set():
                 raise ServiceError(f"actor {self._name} is ending; it takes no thread")
             self._claiming += 1
         try:
-            hosted = self._claim(thread_id, epoch, graph, crashed)
+            hosted = self._claim(orders, graph)
             with self._lock:
-                self._hosted[thread_id] = hosted
+                self._hosted.update((thread.thread_id, thread) for thread in hosted)
         finally:
             with self._lock:
                 self._claiming -= 1
                 self._touched = time.monotonic()
-        hosted.start()
-        return hosted.record.epoch
+        epochs = {thread.thread_id: thread.record.epoch for thread in hosted}
+        for thread in hosted:
+            thread.start()
+        return [epochs.get(order.thread_id, 0) for order in orders]
 
-    def settled(self, thread_id: str) -> Outcome:
-        """Wait until a hosted thread was given up."""
-        with self._lock:
-            hosted = self._hosted.get(thread_id)
-        if hosted is None:
-            return Outcome(thread_id, "unknown", "not hosted here")
-        asked_by = self._supervisors
-        while not hosted.ended.wait(LOOK):
-            if self._supervisors != asked_by:
-                return Outcome(thread_id, "unknown", "a newer supervisor has asked")
-        assert hosted.outcome is not None
-        return hosted.outcome
+    def settled(self, after: int) -> tuple[int, list[Outcome]]:
+        """How threads were given up, those after number `after`, and the number of the last: waits until there is one.
+        The earlier ones are forgotten. Nothing for a supervisor that has a successor."""
+        mine = self._supervisors
+        while True:
+            number, outcomes = self._outbox.read(after, LOOK)
+            if outcomes or self._supervisors != mine or self._retired.is_set():
+                return number, outcomes
 
     def poke(self, thread_id: str) -> bool:
         """There may be mail for a hosted thread. False if it is not hosted here."""
@@ -193,26 +223,41 @@ class ThreadActor:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _claim(self, thread_id: str, epoch: int, graph: GraphRecord, crashed: bool) -> HostedThread:
-        record = self._store.claim(
-            thread_id, epoch=epoch, token=self._clock.unique(), owner=self._name, crashed=crashed, at=self._clock.time()
+    def _claim(self, orders: Sequence[Order], graph: GraphRecord) -> list[HostedThread]:
+        now = self._clock.time()
+        taken = self._store.take(
+            [
+                Claim(
+                    thread_id=order.thread_id,
+                    epoch=order.epoch,
+                    token=self._clock.unique(),
+                    owner=self._name,
+                    crashed=order.crashed,
+                    at=now,
+                )
+                for order in orders
+            ]
         )
-        budget = self._settings.crash_budget
-        if record.crashes > budget:
-            # The loop pauses a thread whose budget is spent. That it was not reached means that reading the thread is
-            # what ends the process.
-            reason = (
-                f"its process died {record.crashes} times while it was restored; look for what does not fit into memory"
-            )
-            park(self._store, record, self._clock, reason)
-            raise NotHosted(reason)
+        claimed = [one for one in taken if isinstance(one, Claimed) and not self._spent(one)]
         try:
-            return self._make(record, self._load(graph), graph)
+            loaded = self._load(graph)
         except GraphLoadError as error:
-            park(self._store, record, self._clock, str(error))
-            raise
+            for one in claimed:
+                park(self._store, one.thread, self._clock, str(error))
+            return []
+        return [self._make(one, loaded, graph) for one in claimed]
 
-    def _make(self, record: ThreadRecord, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
+    def _spent(self, claimed: Claimed) -> bool:
+        """Park a thread whose budget is more than spent. The loop pauses one whose budget is spent: that it was not
+        reached means that reading the thread is what ends the process."""
+        crashes = claimed.thread.crashes
+        if crashes <= self._settings.crash_budget:
+            return False
+        reason = f"its process died {crashes} times while it was restored; look for what does not fit into memory"
+        park(self._store, claimed.thread, self._clock, reason)
+        return True
+
+    def _make(self, claimed: Claimed, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
         settings = self._settings
         executor = RayExecutor(
             self._node_portal,
@@ -222,21 +267,9 @@ class ThreadActor:
             self._slots,
             settings.crash_budget,
             self._packages,
-            Owner(ray.get_runtime_context().current_actor, record.thread_id, record.epoch),
+            Owner(ray.get_runtime_context().current_actor, claimed.thread.thread_id, claimed.thread.epoch),
         )
-        limits = LoopLimits(crash_budget=settings.crash_budget, ahead_commits=settings.ahead_commits)
-        return HostedThread(
-            record,
-            graph,
-            self._store,
-            self._writer,
-            executor,
-            self._clock,
-            self._lease.gate,
-            limits,
-            self._left,
-            self._cache,
-        )
+        return HostedThread(claimed, graph, self._host, executor)
 
     def _load(self, graph: GraphRecord) -> CompiledGraph:
         loaded = self._graphs.get(graph)
@@ -253,6 +286,26 @@ class ThreadActor:
         with self._lock:
             if self._hosted.get(hosted.thread_id) is hosted:
                 del self._hosted[hosted.thread_id]
+        assert hosted.outcome is not None
+        self._outbox.add(hosted.outcome)
+        if self._closing:
+            self.retire()  # once the last one is gone
+
+    def _insist(self, hosted: HostedThread) -> None:
+        """A node goes on although it was told to stop: it loses this process. The other threads move first, as far as
+        they come to the end of a step in time; those that do not are run again elsewhere, and nobody is charged."""
+        with self._lock:
+            others = [thread for thread in self._hosted.values() if thread is not hosted]
+            self._closing = bool(others)
+        if others:
+            self.drain(True)
+            deadline = time.monotonic() + self._settings.cancel_grace.total_seconds()
+            for thread in others:
+                thread.ended.wait(max(0.0, deadline - time.monotonic()))
+            # What they ended with has still to reach the supervisor.
+            self._outbox.wait_empty(LOOK)
+        if hosted.in_node:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _threads(self) -> tuple[tuple[str, int], ...]:
         with self._lock:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import appends, crowd, fanout, loads, losses, parked, plot, recovery, steps
+from . import appends, crowd, fanout, loads, losses, parked, plot, recovery, steps, threads
 from .amounts import QUICK, Amounts
 from .backends import Backend, backends
 from .cluster import Bench, bench
@@ -19,7 +19,7 @@ STORES = ("steps", "appends", "loads", "crowd")
 """What the name `stores` stands for."""
 FULL = Amounts()
 
-NAMES = (*STORES, "fanout", "recovery", "parked", "losses")
+NAMES = (*STORES, "threads", "fanout", "recovery", "parked", "losses")
 BACKENDS = ("sqlite", "postgres", "redis")
 
 
@@ -67,6 +67,8 @@ def measure(place: Bench, report: Report, backend: Backend, names: Sequence[str]
         crowd.run(
             place, report, backend, threads=amounts.threads, workers=amounts.workers, rounds=amounts.append_rounds
         )
+    if "threads" in names and backend.name == "postgres":
+        threads.run(place, report, backend, threads=amounts.threads, rounds=amounts.append_rounds)
     if "fanout" in names and backend.savers:
         fanout.run(place, report, backend, width=amounts.width, rounds=amounts.rounds)
     if "recovery" in names and backend.name == "sqlite":

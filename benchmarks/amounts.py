@@ -12,7 +12,7 @@ class Amounts:
     rounds: int = 5
     """Of steps and fan-outs; medians are shown."""
     append_rounds: int = 3
-    """Of appends and crowds. LangGraph's plain list takes part in the first only."""
+    """Of appends, crowds and threads. LangGraph's plain list takes part in the first only."""
     steps: int = 1000
     appends: tuple[int, ...] = (500, 1000, 2000)
     """Multiples of four."""

@@ -23,7 +23,7 @@ class ChildFailed(RuntimeError):
 
 
 def run(side: str, order: Order, answer: type[A]) -> A:
-    """Have `perdure_side` or `langgraph_side` carry out one order. Raises `ChildFailed`."""
+    """Have `perdure_side`, `langgraph_side` or `dbos_side` carry out one order. Raises `ChildFailed`."""
     (found,) = run_all(side, [order])
     if not isinstance(found, answer):
         raise ChildFailed(f"{side}: {type(order).__name__} was answered by {found}")

@@ -13,7 +13,8 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
-from .orders import MEASURED, WARM_UP, Answer, Crowd, Crowded, Load, Loaded, Order, Ran, Run, decoded, encoded
+from . import langgraph_batch
+from .orders import MEASURED, WARM_UP, Answer, Batch, Crowd, Crowded, Load, Loaded, Order, Ran, Run, decoded, encoded
 from .savers import opened
 from .workloads import Appends, Fan, Steps, append, bytes_written, more, spread, tasks_of, tick, work
 
@@ -113,6 +114,8 @@ def carry_out(order: Order) -> Answer:
             return load(order)
         case Crowd():
             return crowd(order)
+        case Batch():
+            return langgraph_batch.batch(order, lambda saver: build("steps", saver))
     raise ValueError(f"LangGraph has nothing for {order}")
 
 

@@ -59,7 +59,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Crowd(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Run many threads side by side."""
+    """Run many threads side by side, each with `invoke` on an OS thread."""
 
     url: str
     saver: str = ""
@@ -73,6 +73,16 @@ class Crowded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """From the first one's start to the last one's end."""
 
     seconds: float
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Run many threads side by side, as the other side does it best: coroutines of LangGraph, workflows of DBOS."""
+
+    url: str
+    way: str
+    """One of the side's own ways to do it (`langgraph_batch.WAYS`, `dbos_side.WAYS`)."""
+    threads: int
+    given: dict[str, Any]
 
 
 class Compact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -91,7 +101,7 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """...by so many."""
 
 
-Order = Run | Load | Crowd | Compact
+Order = Run | Load | Crowd | Batch | Compact
 Answer = Ran | Loaded | Crowded | Compacted
 
 

@@ -83,7 +83,7 @@ def compact(order: Compact) -> Compacted:
 
 
 def carry_out(order: Order) -> Answer:
-    """One order."""
+    """One order. Raises `ValueError` for one that is for the service."""
     match order:
         case Run():
             return run(order)
@@ -93,6 +93,7 @@ def carry_out(order: Order) -> Answer:
             return crowd(order)
         case Compact():
             return compact(order)
+    raise ValueError(f"only a service can carry out {order}")
 
 
 def _config(thread_id: str) -> dict[str, Any]:

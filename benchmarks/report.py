@@ -27,6 +27,7 @@ PACKAGES = (
     "langgraph-checkpoint",
     "langgraph-checkpoint-postgres",
     "langgraph-checkpoint-sqlite",
+    "dbos",
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack
@@ -16,15 +17,26 @@ from ..runtime.cache import CacheOptions, ReadCache
 from ..runtime.checkpoints import Checkpoints
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
-from ..runtime.errors import ThreadBusy
-from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, named_nodes
-from ..runtime.payloads import INPUT, REPLACE, InputPayload, pack_input
+from ..runtime.errors import InputError, ThreadBusy
+from ..runtime.options import DEFAULT_RECURSION_LIMIT
+from ..runtime.payloads import REPLACE
 from ..stores.addresses import redacted
 from ..stores.arguments import check_retention
 from ..stores.base import CheckpointStore
 from ..stores.deletion import delete_thread
 from ..stores.errors import Refused, StoreMisuse, ThreadExists
-from ..stores.records import ENDED, SERVICE, Amendment, Expect, GraphRecord, Message, Retention, Status, ThreadRecord
+from ..stores.records import (
+    ENDED,
+    SERVICE,
+    Amendment,
+    Delivery,
+    Expect,
+    GraphRecord,
+    Message,
+    Retention,
+    Status,
+    ThreadRecord,
+)
 from ..stores.retention import SETTING, retention_data, retention_from
 from .dataset import BATCH_ROWS, history_batches, history_table
 from .dataset_selection import HistoryOptions
@@ -32,10 +44,13 @@ from .draining import drain, undrain
 from .errors import ClientError
 from .handle import ThreadHandle
 from .reader import Reader
+from .submission import Isolation, Submission, SubmitOptions, Wishes
 from .supervisors import Supervisors
 
 IfExists: TypeAlias = Literal["fail", "attach", "continue", "restart"]
 IfBusy: TypeAlias = Literal["enqueue", "reject", "interrupt"]
+_AT_ONCE = 500
+"""Threads that one call of the store creates."""
 
 
 class Client:
@@ -84,6 +99,7 @@ class Client:
         configurable: Mapping[str, Any] | None = None,
         retention: Retention | None = None,
         runtime_env: Mapping[str, Any] | None = None,
+        isolation: Isolation = "thread",
     ) -> ThreadHandle:
         """Start a run of `graph` and return its handle, once the thread and its input are in the store.
 
@@ -95,50 +111,79 @@ class Client:
         was compiled with. `configurable` is what nodes find in `config["configurable"]`. `retention` says what of the
         thread's past is kept, in place of what the graph or the store says, also of a thread that is there already.
         `runtime_env` is the environment of its processes, in place of that of `connect`.
+        `isolation` is "thread" for a process of its own while it runs, or "shared" for one with others: for batches of
+        short threads.
 
         Raises `InputError`, `InvalidUpdateError`, `Unencodable`, `GraphNotShippable`, `StoreMisuse` where the graph was
         compiled with another store; then nothing was written.
         """
-        self._check_store(graph)
-        options = RunOptions(
-            recursion_limit=recursion_limit,
-            durability=Durability(durability),
+        wishes = Wishes(
+            metadata=metadata,
+            tags=tags,
+            durability=durability,
             checkpoints=checkpoints,
-            interrupt_before=tuple(interrupt_before) if interrupt_before is not None else None,
-            interrupt_after=tuple(interrupt_after) if interrupt_after is not None else None,
-            configurable=dict(configurable or {}),
-            metadata=dict(metadata or {}),
-            tags=tuple(tags),
+            recursion_limit=recursion_limit,
+            interrupt_before=interrupt_before,
+            interrupt_after=interrupt_after,
+            configurable=configurable,
+            retention=retention,
+            runtime_env=runtime_env,
+            isolation=isolation,
         )
-        for nodes in (options.interrupt_before, options.interrupt_after):
-            named_nodes(graph.topology, nodes or ())
-        graph.topology.input.updates(input, "")
-        payload = pack_input(graph.codec, InputPayload(input, options))
-        code = self._code if runtime_env is None else (pack_code(runtime_env) if runtime_env else None)
-        shipped = ship(graph, signing_key=self._settings.signing_key, local=self._local, code=code)
-        self._announce()
-        if code is not None and code.package is not None:
-            self.store.put_graph(code.package)
-        self.store.put_graph(shipped)
-        now = self._clock.time()
-        message = Message(message_id=self._clock.unique(), kind=INPUT, payload=payload, created_at=now)
-        record = ThreadRecord(
-            thread_id=thread_id or self._clock.unique(),
-            graph=graph.name,
-            version=graph.version,
-            graph_key=shipped.graph_key,
-            driver=SERVICE,
-            metadata=dict(metadata or {}),
-            tags=tuple(tags),
-            retention=retention if retention is not None else graph.topology.retention,
-            created_at=now,
-            updated_at=now,
-        )
-        run = self._create(record, message, if_exists, if_busy, shipped)
-        if retention is not None and if_exists in ("attach", "continue"):
+        submission = self._submission(graph, wishes)
+        record, message = submission.new(thread_id, input)
+        self._ship(submission)
+        if if_exists == "restart":
+            self._remove(record.thread_id)
+        (made,) = self.store.create_many([(record, message)])
+        if isinstance(made, Delivery):
+            self._submitted([made.thread])
+            return self._handle(record.thread_id, made.run, graph)
+        if if_exists in ("fail", "restart"):
+            raise made
+        run = self._go_on(record, message, if_exists, if_busy, submission.shipped)
+        if retention is not None:
             self.store.amend(record.thread_id, Amendment(retention=retention))
         self.notify(record.thread_id)
         return self._handle(record.thread_id, run, graph)
+
+    def submit_many(
+        self,
+        graph: CompiledGraph,
+        inputs: Iterable[Any],
+        *,
+        thread_ids: Iterable[str] | None = None,
+        if_exists: Literal["fail", "attach"] = "fail",
+        **options: Unpack[SubmitOptions],
+    ) -> list[ThreadHandle]:
+        """Start a thread for each input, and return their handles in the same order, once all are in the store: many
+        in one transaction, where `submit` makes one for each.
+
+        `thread_ids` names them, as many as there are inputs. Where some are taken, "fail" raises `ThreadExists` for the
+        first of them, when all that are not taken were submitted; "attach" gives the handles of their newest runs, so
+        that a batch may be submitted again after its client has died. For the other options see `SubmitOptions`; for
+        many short threads choose isolation="shared".
+
+        Raises as `submit` does; where an input is refused, nothing was written.
+        """
+        submission = self._submission(graph, Wishes(**options))
+        new = [submission.new(thread_id, input) for thread_id, input in _named(inputs, thread_ids)]
+        self._ship(submission)
+        handles: list[ThreadHandle] = []
+        taken: list[ThreadExists] = []
+        for start in range(0, len(new), _AT_ONCE):
+            made = self.store.create_many(new[start : start + _AT_ONCE])
+            self._submitted([one.thread for one in made if isinstance(one, Delivery)])
+            for one in made:
+                if isinstance(one, Delivery):
+                    handles.append(self._handle(one.thread.thread_id, one.run, graph))
+                elif if_exists == "attach":
+                    handles.append(self.thread(one.thread_id, graph=graph))
+                else:
+                    taken.append(one)
+        if taken:
+            raise taken[0]
+        return handles
 
     def thread(self, thread_id: str, *, graph: CompiledGraph | None = None) -> ThreadHandle:
         """The handle of a thread's newest run. With its `graph`, values come back as the classes that its schema names;
@@ -250,16 +295,35 @@ class Client:
                 "store"
             )
 
-    def _create(
+    def _submission(self, graph: CompiledGraph, wishes: Wishes) -> Submission:
+        self._check_store(graph)
+        given = wishes.runtime_env
+        code = self._code if given is None else (pack_code(given) if given else None)
+        return Submission(
+            graph=graph,
+            shipped=ship(graph, signing_key=self._settings.signing_key, local=self._local, code=code),
+            package=code.package if code is not None else None,
+            clock=self._clock,
+            options=wishes.run_options(graph),
+            retention=wishes.retention,
+            isolation=wishes.isolation,
+        )
+
+    def _ship(self, submission: Submission) -> None:
+        self._announce()
+        if submission.package is not None:
+            self.store.put_graph(submission.package)
+        self.store.put_graph(submission.shipped)
+
+    def _submitted(self, rows: Sequence[ThreadRecord]) -> None:
+        """Tell the supervisors of new threads, with what they have to know of the rows, so that they need not read
+        them."""
+        self._supervisors.submitted([replace(row, metadata={}, tags=(), retention=None) for row in rows])
+
+    def _go_on(
         self, record: ThreadRecord, message: Message, if_exists: IfExists, if_busy: IfBusy, shipped: GraphRecord
     ) -> int:
-        if if_exists == "restart":
-            self._remove(record.thread_id)
-        try:
-            return self.store.create(record, message).run
-        except ThreadExists:
-            if if_exists in ("fail", "restart"):
-                raise
+        """The run of a thread that is there already."""
         present = self.store.thread(record.thread_id)
         if if_exists == "attach":
             return present.runs
@@ -292,3 +356,14 @@ class Client:
             delete_thread(self.store, thread_id)
         except Refused as refusal:
             raise ThreadBusy(thread_id, f"{refusal.status}; cancel it before it can be restarted") from refusal
+
+
+def _named(inputs: Iterable[Any], thread_ids: Iterable[str] | None) -> Iterator[tuple[str | None, Any]]:
+    """Each input with the id of its thread, None for a new one. Raises `InputError` where there are more of one."""
+    if thread_ids is None:
+        yield from ((None, one) for one in inputs)
+        return
+    given, names = list(inputs), list(thread_ids)
+    if len(given) != len(names):
+        raise InputError(f"submit_many was given {len(given)} inputs and {len(names)} thread ids; give one for each")
+    yield from zip(names, given, strict=True)

@@ -49,6 +49,8 @@ def connect(
     spares: int | None = None,
     max_actors: int | None = None,
     shards: int | None = None,
+    shared_actors: int | None = None,
+    shared_threads: int | None = None,
     crash_budget: int | None = None,
     cancel_grace: timedelta | None = None,
     housekeeping: timedelta | None = None,
@@ -72,9 +74,10 @@ def connect(
 
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
     options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
-    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, `shards` (1) supervisors that share the
-    threads among them, `crash_budget` (3) crashes without progress, `cancel_grace` (5 s) before a cancelled node loses
-    its process, `housekeeping` (30 s) between two looks for what retention is to drop.
+    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, of which `shared_actors` (4) may take
+    threads with isolation="shared", each `shared_threads` (64) at once, `shards` (1) supervisors that share the threads
+    among them, `crash_budget` (3) crashes without progress, `cancel_grace` (5 s) before a cancelled node loses its
+    process, `housekeeping` (30 s) between two looks for what retention is to drop.
 
     Raises `StoreMisuse` for a URL of an unknown scheme, or SQLite on a cluster of several machines; `HeadError`.
     """
@@ -99,6 +102,8 @@ def connect(
             "spares": spares,
             "max_actors": max_actors,
             "shards": shards,
+            "shared_actors": shared_actors,
+            "shared_threads": shared_threads,
             "crash_budget": crash_budget,
             "cancel_grace": cancel_grace,
             "housekeeping": housekeeping,

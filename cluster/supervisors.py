@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from ..actors.names import NAMESPACE, supervisor_name
 from ..actors.settings import ServiceSettings
 from ..actors.shards import shard_key, shard_of
 from ..actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
+from ..stores.records import ThreadRecord
 
 NOTICE_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
@@ -39,6 +41,17 @@ class Supervisors:
             self._of(thread_id).notify.remote(thread_id)
         except (RayError, ValueError):
             return  # it is being restarted, and then it sweeps
+
+    def submitted(self, rows: Sequence[ThreadRecord]) -> None:
+        """Threads were created, as these rows say. A hint, like `notify`."""
+        shares: dict[int, list[ThreadRecord]] = {}
+        for row in rows:
+            shares.setdefault(shard_of(row.thread_id, self._shards), []).append(row)
+        for shard, own in shares.items():
+            try:
+                self._shard(shard).submitted.remote(own)
+            except (RayError, ValueError):
+                continue  # it is being restarted, and then it sweeps
 
     def stalled(self, thread_id: str) -> str:
         """Why a thread makes no progress; empty if nothing is known."""

@@ -11,7 +11,7 @@ from ..stores.codec import Codec
 from ..stores.columns import columns_of
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
-from ..stores.records import RunRecord, Status, ThreadRecord
+from ..stores.records import Claimed, RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind, Row
 from .cache import ReadCache
 from .calls import Call, CallKind, Calls, decode_call, decode_question, decode_wait
@@ -38,9 +38,16 @@ class Restored:
     """How many segments had to be read for its values."""
 
 
-def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec, cache: ReadCache | None = None) -> Restored:
+def restore(
+    store: CheckpointStore,
+    record: ThreadRecord,
+    codec: Codec,
+    cache: ReadCache | None = None,
+    *,
+    claimed: Claimed | None = None,
+) -> Restored:
     """The position of a claimed thread, from its newest checkpoint and what was committed since. With a `cache` only
-    what that does not have is read.
+    what that does not have is read, and with what was `claimed` (of this record) its runs and messages are not.
 
     Raises `Corrupt`, `NewerFormat`, `DisallowedType` naming the record, `StoreUnavailable`. A channel's value may still
     raise the first or the third when it is looked at.
@@ -65,8 +72,9 @@ def restore(store: CheckpointStore, record: ThreadRecord, codec: Codec, cache: R
             position.sends = load_sends(reader.told(record.head), codec)
         add_pending(position, reader, record.head, codec)
         options = options if position.options is None else position.options
-    _add_run(position, record, store.runs(record.thread_id))
-    position.mail = list(store.messages(record.thread_id))
+    runs = claimed.runs if claimed is not None else store.runs(record.thread_id)
+    _add_run(position, record, runs)
+    position.mail = list(claimed.messages if claimed is not None else store.messages(record.thread_id))
     return Restored(position, options, sizes, kept, reader.segments)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import appends, children, langgraph_side, orders, perdure_side, plot
+from benchmarks import appends, children, dbos_side, langgraph_side, orders, perdure_side, plot, threads
 from benchmarks.__main__ import NAMES, measure
 from benchmarks.amounts import Amounts
 from benchmarks.backends import Backend, Postgres, Redis, Sqlite
@@ -36,7 +36,7 @@ TINY = Amounts(
     kills=1,
 )
 ROOT = Path(__file__).parents[2]
-SIDES = {"perdure": perdure_side, "langgraph": langgraph_side}
+SIDES = {"perdure": perdure_side, "langgraph": langgraph_side, "dbos": dbos_side}
 
 
 @pytest.fixture
@@ -55,7 +55,11 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "run_all", run_all)
 
 
-PARTS = {"sqlite": ("steps", "appends", "loads"), "postgres": ("appends", "crowd"), "redis": ("steps", "loads")}
+PARTS = {
+    "sqlite": ("steps", "appends", "loads"),
+    "postgres": ("appends", "crowd", "threads"),
+    "redis": ("steps", "loads"),
+}
 """Each part at least once, and of each database what is its own; services take seconds to start."""
 
 
@@ -98,6 +102,16 @@ def test_a_process_of_its_own_answers(saver: str, tmp_path: Path) -> None:
     assert loaded.texts == 4
     assert 0 < loaded.middle_texts < 4
     assert len(loaded.newest) == len(loaded.middle) == 2
+
+
+@pytest.mark.parametrize(("side", "way"), [(side, way) for side, ways in threads.OTHERS.items() for way in ways])
+def test_each_way_of_the_other_sides_runs_threads(
+    side: str, way: str, postgres_server: PostgresDatabases, in_this_process: None
+) -> None:
+    url = postgres_server.database()
+    order = orders.Batch(url=url, way=way, threads=3, given={"n": 0, "steps": 2, "report": ""})
+    assert children.run(side, order, orders.Crowded).seconds > 0
+    postgres_server.drop(url)
 
 
 def test_a_process_that_fails_says_why() -> None:

@@ -16,9 +16,9 @@ import ray
 from perdure.actors.fanout import RayExecutor
 from perdure.actors.inline import InlineExecutor
 from perdure.stores.backed import BackedStore
-from perdure.stores.base import CommitResult
+from perdure.stores.base import CommitResult, TakeResult
 from perdure.stores.processes import ProcessId
-from perdure.stores.records import Commit, Committed, ThreadRecord
+from perdure.stores.records import Claim, Claimed, Commit, Committed, ThreadRecord
 from tests.recovery.faults import note
 
 LOG = "log"
@@ -31,10 +31,10 @@ def install() -> None:
     """Wrap the store and the executors, if this is the process of an actor; once."""
     if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
         return
-    if hasattr(BackedStore.claim, "__wrapped__"):
+    if hasattr(BackedStore.take, "__wrapped__"):
         return
     for kind, name, noting in (
-        (BackedStore, "claim", _noting_claims),
+        (BackedStore, "take", _noting_claims),
         (BackedStore, "commit", _noting_commits),
         (InlineExecutor, "run", _noting_launches),
         (RayExecutor, "_launch", _noting_launches),
@@ -42,13 +42,14 @@ def install() -> None:
         setattr(kind, name, noting(getattr(kind, name)))
 
 
-def _noting_claims(claim: Callable[..., ThreadRecord]) -> Callable[..., ThreadRecord]:
-    @functools.wraps(claim)
-    def noting(store: BackedStore, thread_id: str, **given: Any) -> ThreadRecord:
-        row = claim(store, thread_id, **given)
-        if log := _log_of(row):
-            note(log, claimed=row.epoch, started=ProcessId.own().started)
-        return row
+def _noting_claims(take: Callable[..., list[TakeResult]]) -> Callable[..., list[TakeResult]]:
+    @functools.wraps(take)
+    def noting(store: BackedStore, claims: Sequence[Claim]) -> list[TakeResult]:
+        results = take(store, claims)
+        for one in results:
+            if isinstance(one, Claimed) and (log := _log_of(one.thread)):
+                note(log, claimed=one.thread.epoch, started=ProcessId.own().started)
+        return results
 
     return noting
 

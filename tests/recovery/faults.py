@@ -29,10 +29,10 @@ from perdure.actors.inline import InlineExecutor
 from perdure.runtime.scope import SCOPE
 from perdure.stores.errors import StoreUnavailable
 from perdure.stores.processes import ProcessId
-from perdure.stores.records import Committed
+from perdure.stores.records import Claimed, Committed
 from perdure.stores.sqlite import SqliteStore
 
-CALLS = ("claim", "thread", "runs", "messages", "segments", "commit")
+CALLS = ("take", "thread", "runs", "messages", "segments", "commit")
 """The store's calls that an owner makes for one thread. (Leases are the process's, and renewed by the clock.)"""
 
 Entry: TypeAlias = dict[str, Any]
@@ -101,7 +101,7 @@ def install() -> None:
     """Wrap the store, if this is the process of a thread actor; once."""
     if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
         return
-    if hasattr(SqliteStore.claim, "__wrapped__"):
+    if hasattr(SqliteStore.take, "__wrapped__"):
         return
     watch = _Watch()
     for name in CALLS:
@@ -120,7 +120,7 @@ class _Watch:
     def wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
         def faulty(store: SqliteStore, *args: Any, **kwargs: Any) -> Any:
-            threads = {commit.thread_id for commit in args[0]} if name == "commit" else {args[0]}
+            threads = {one.thread_id for one in args[0]} if name in ("commit", "take") else {args[0]}
             watched = [notes for one in sorted(threads) if (notes := self._notes(store, one, name)) is not None]
             acts = {act for notes in watched if (act := self._count(notes, name))}
             if "before" in acts:
@@ -150,7 +150,7 @@ class _Watch:
         return noting
 
     def _notes(self, store: SqliteStore, thread_id: str, name: str) -> Notes | None:
-        if name == "claim":
+        if name == "take":
             notes = Notes.beside(store.path, thread_id)
             if notes.plan.exists():
                 self._owned[thread_id] = notes
@@ -168,8 +168,10 @@ class _Watch:
 
 
 def _note_result(notes: Notes, name: str, args: tuple[Any, ...], result: Any) -> None:
-    if name == "claim":
-        note(notes.log, claimed=result.epoch, started=ProcessId.own().started)
+    if name == "take":
+        for answer in result:
+            if isinstance(answer, Claimed) and answer.thread.thread_id == notes.thread_id:
+                note(notes.log, claimed=answer.thread.epoch, started=ProcessId.own().started)
     elif name == "commit":
         for commit, answer in zip(args[0], result, strict=True):
             if commit.thread_id == notes.thread_id:

@@ -14,8 +14,9 @@ from typing import Any
 import ray
 
 from perdure import Status
-from perdure.actors.pool import new_name, start_actor
-from perdure.stores.errors import ClaimLost
+from perdure.actors.names import new_owner
+from perdure.actors.pool import start_actor
+from perdure.actors.thread_actor import Order
 from tests.actors.conftest import Serve
 from tests.actors.services import key_of
 from tests.recovery.checks import check_history
@@ -28,7 +29,7 @@ NOBODY = "nobody"
 
 
 def host(actor: Any, thread_id: str, epoch: int, record: Any) -> Any:
-    return actor.host.remote(thread_id, epoch, record, False)
+    return actor.host.remote([Order(thread_id, epoch)], record)
 
 
 def test_one_of_two_claimers_drives(serve: Serve, tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_one_of_two_claimers_drives(serve: Serve, tmp_path: Path) -> None:
     model = first.info
     shipped = store.graph(model.graph_key)
     given = store.messages(first.thread_id, unread=False)[0]
-    actors = [start_actor(new_name(key_of(client)), client._settings) for _ in range(2)]
+    actors = [start_actor(new_owner(key_of(client), shared=False), client._settings) for _ in range(2)]
     ray.get([actor.prepare.remote(shipped) for actor in actors])
     for number in range(THREADS):
         thread_id = f"t{number}"
@@ -50,14 +51,7 @@ def test_one_of_two_claimers_drives(serve: Serve, tmp_path: Path) -> None:
         blank = replace(blank, epoch=0, inbox=0, token="", owner="")
         store.create(blank, replace(given, number=0, run=0, applied=0))
         answers = [host(actor, thread_id, 0, shipped) for actor in actors[:: 1 if number % 2 else -1]]
-        won = 0
-        for answer in answers:
-            try:
-                assert ray.get(answer, timeout=30) == 1
-                won += 1
-            except ClaimLost:
-                continue
-        assert won == 1
+        assert sorted(ray.get(answers, timeout=30)) == [[0], [1]]
         assert client.thread(thread_id).result(timeout=30)["n"] == 3
         assert {segment.epoch for segment in check_history(store, thread_id)} == {1}
         assert [entry["claimed"] for entry in notes.entries() if "claimed" in entry] == [1]
