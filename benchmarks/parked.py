@@ -15,7 +15,7 @@ from perdure.stores.records import Origin, ThreadRecord
 
 from .backends import Backend
 from .cluster import Bench
-from .holdings import memory, supervisor
+from .holdings import memory, supervisor, until
 from .report import Line, Report, percentile
 
 MEGABYTE = 1 << 20
@@ -43,16 +43,16 @@ def run(bench: Bench, report: Report, backend: Backend, *, threads: int, wakes: 
             other = client.submit(graph, {"report": bench.marks.path}, thread_id=f"warm-{number}")
             _parked(other)
             _wake(bench, other)
-        time.sleep(SETTLED)
+        _rest(client)
         before = memory(bench)
         began = time.monotonic()
         _park(client, model.info, threads)
         made = time.monotonic() - began
-        time.sleep(SETTLED)
+        _rest(client)
         after = memory(bench)
         chosen = random.Random(1).sample(range(0, threads, len(KINDS)), wakes + 1)
         woken = [client.thread(f"parked-{number}", graph=graph) for number in chosen]
-        # The first after a while without work starts an actor, as it would without so many parked.
+        # The first starts an actor, as it would without so many parked: nothing has run for a while.
         first = _wake(bench, woken.pop())
         found = [_wake(bench, thread) for thread in woken]
         back = _killed(bench, client, client.submit(graph, {"report": bench.marks.path}, thread_id="late"))
@@ -77,6 +77,12 @@ def run(bench: Bench, report: Report, backend: Backend, *, threads: int, wakes: 
         lines,
         {"memory": [before, after], "wakes": found, "first": first, "back": back},
     )
+
+
+def _rest(client: Client) -> None:
+    """Until what ran has ended, actors and all, and the supervisor has swept several times."""
+    until(lambda: not client.actors(), "the actors did not end", TIMEOUT)
+    time.sleep(SETTLED)
 
 
 def _park(client: Client, model: ThreadRecord, count: int) -> None:
