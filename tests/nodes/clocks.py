@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from perdure.stores.processes import ProcessId
 from tests.servers.process import wheel
 
 LIBRARY = Path("vendor", "libfaketime", "src", "libfaketime.so.1")
@@ -38,3 +39,10 @@ class Clock:
         fresh = self._file.with_suffix(".new")
         fresh.write_text(text)
         fresh.replace(self._file)
+
+
+def sweep_up() -> None:
+    """Remove the shared memory that libfaketime leaves behind where the process that made it was killed."""
+    for left in Path("/dev/shm").glob("*faketime_*_*"):
+        if not ProcessId.of(int(left.name.rpartition("_")[2])).alive:
+            left.unlink(missing_ok=True)

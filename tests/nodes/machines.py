@@ -27,7 +27,7 @@ from perdure.cluster.endpoint import HeadOptions
 from perdure.cluster.head import ensure_head
 from perdure.stores.processes import ProcessId, wait_gone
 from tests.actors.services import eventually, users_of
-from tests.nodes.clocks import Clock
+from tests.nodes.clocks import Clock, sweep_up
 
 HEAD = "head"
 """The node that the tests themselves are connected to, and the only one with the GCS."""
@@ -140,6 +140,7 @@ class Machines:
             process.send(signal.SIGKILL)
         wait_gone(self.processes(), 10)
         _remove(Path(self._folder))
+        sweep_up()
         self._environment.close()
 
     def _add(self, name: str, **options: Any) -> None:
