@@ -234,6 +234,13 @@ class Unreferenced(MemoryStore):
             self._threads.pop(thread_id, None)
 
 
+class Sleepless(MemoryStore):
+    """Forgets when a parked thread is due."""
+
+    def _commit(self, group: Sequence[Encoded]) -> list[CommitResult]:
+        return super()._commit([each._replace(commit=replace(each.commit, wake_at=None)) for each in group])
+
+
 class AnswersAgain(MemoryStore):
     """Leaves an interrupt that was answered among those that may be answered."""
 

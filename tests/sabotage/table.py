@@ -15,17 +15,21 @@ from unittest.mock import patch
 
 import pytest
 
-from perdure.runtime import plan
+from perdure.actors import timers
+from perdure.runtime import context, plan
+from perdure.runtime.apply import Applier
 from perdure.runtime.payloads import CANCEL
 from perdure.runtime.position import Position
+from perdure.runtime.scope import Scope
 from perdure.stores import tidying
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Status
-from perdure.testing import Commits, Deletion, Harness, Listing, Messages, Ownership, Segments
-from tests.actors import test_leases
+from perdure.testing import Commits, Deletion, Harness, Listing, Messages, Ownership, Segments, Timers
+from tests.actors import test_leases, test_timers
+from tests.runtime import test_engine_recorded
 from tests.runtime.test_engine_cancel import test_a_cancel_overtakes_what_came_before_it
-from tests.sabotage import engines, leases, stores
+from tests.sabotage import calls, engines, leases, stores
 from tests.sabotage.statements import edit
 from tests.sim.seeds import caught, play
 from tests.sim.world import UNTOUCHED
@@ -406,4 +410,60 @@ PATCHED = (
     ),
 )
 
-TABLE = (*ENGINES, *SIMULATED_STORES, *CONFORMED, *REWRITTEN, *PATCHED)
+RECORDED = (
+    patched(
+        "key from a fresh id",
+        "V7",
+        "Gives each attempt another idempotency key.",
+        test_engine_recorded.test_a_key_is_the_same_for_every_attempt,
+        context,
+        "idempotency_key",
+        calls.fresh_key,
+    ),
+    patched(
+        "task entered too early",
+        "V2",
+        "Begins a @task before the steps before it are durable.",
+        test_engine_recorded.test_a_task_begins_when_what_came_before_is_durable,
+        Scope,
+        "enter",
+        calls.enter_at_once,
+    ),
+    patched(
+        "task result not awaited",
+        "V2",
+        "Goes on before the result of a @task is durable.",
+        test_engine_recorded.test_a_tasks_result_is_durable_before_its_node_goes_on,
+        Scope,
+        "record",
+        calls.record_later,
+    ),
+    patched(
+        "signal consumed before it is recorded",
+        "V4",
+        "Consumes a signal in one commit, and records it in the next.",
+        test_engine_recorded.test_a_signal_is_consumed_by_the_commit_that_records_it,
+        Applier,
+        "receive",
+        calls.consume_first,
+    ),
+    conformed(
+        "timer lost",
+        "V5",
+        "Forgets when a parked thread is due.",
+        stores.Sleepless,
+        "timers.py::test_every_parked_thread_may_be_due",
+        lambda h, s: Timers().test_every_parked_thread_may_be_due(s, Status.SLEEPING),
+    ),
+    patched(
+        "timer fired twice",
+        "V4",
+        "Has two supervisors wake a thread twice.",
+        test_timers.test_sleepers_are_woken_at_their_time_and_two_supervisors_wake_each_once,
+        timers,
+        "wake_message",
+        calls.wake_again,
+    ),
+)
+
+TABLE = (*ENGINES, *SIMULATED_STORES, *CONFORMED, *REWRITTEN, *PATCHED, *RECORDED)
