@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from perdure.runtime.calls import CallKind, decode_call
 from perdure.runtime.control import Control, decode_control
-from perdure.runtime.payloads import CANCEL
-from perdure.stores.records import UNDELIVERED, Status
+from perdure.runtime.payloads import CANCEL, WAKE
+from perdure.stores.records import SIGNAL, UNDELIVERED, Status
 from perdure.stores.segments import Kind
 from tests.chaos.evidence import Evidence
-from tests.chaos.graphs import expected
+from tests.chaos.graphs import expected, graph
 from tests.chaos.raw import NUMBERS, TEXTS
 
 REPEATED = frozenset({"flaky"})
@@ -180,7 +181,7 @@ def store_agrees(one: Evidence) -> int:
     require(row == one.raw.row, "V3", one, f"the store says {row}, its database {one.raw.row}")
     segments = [(each.first, each.last, each.epoch, each.commit_id) for each in one.segments]
     require(segments == one.raw.segments, "V3", one, f"the store says {segments}, its database {one.raw.segments}")
-    messages = [(each.number, each.message_id, each.kind, each.applied) for each in one.messages]
+    messages = [(each.number, each.message_id, each.kind, each.name, each.applied) for each in one.messages]
     require(messages == one.raw.messages, "V4", one, f"the store says {messages}, its database {one.raw.messages}")
     runs = [(run.run, str(run.status), run.end) for run in one.runs]
     require(runs == one.raw.runs, "V1", one, f"the store says {runs}, its database {one.raw.runs}")
@@ -199,15 +200,16 @@ def messages_once(one: Evidence) -> int:
     require(len(numbers) == len(kept), "V4", one, f"a message is there twice: {kept}")
     lost = {each: number for each, number in one.acked.items() if numbers.get(each) != number}
     require(not lost, "V4", one, f"acknowledged, and not there: {lost}")
-    newest: dict[str, int] = defaultdict(int)
-    cancelled = max((applied for _, _, kind, applied in kept if kind == CANCEL), default=0)
-    for number, _, kind, applied in kept:
+    newest: dict[tuple[str, str], int] = defaultdict(int)
+    cancelled = max((applied for _, _, kind, _, applied in kept if kind == CANCEL), default=0)
+    for number, _, kind, name, applied in kept:
         require(applied, "V4", one, f"{kind} {number} was never read")
-        require(applied != UNDELIVERED or cancelled, "V4", one, f"{kind} {number} was dropped without a cancel")
+        left = applied != UNDELIVERED or cancelled or kind == SIGNAL
+        require(left, "V4", one, f"{kind} {number} was dropped without a cancel")
         require(applied <= one.raw.row["seq"], "V4", one, f"{kind} {number} was applied at {applied}")
         if applied > 0:
-            require(applied >= newest[kind], "V4", one, f"{kind} {number} was overtaken")
-            newest[kind] = applied
+            require(applied >= newest[kind, name], "V4", one, f"{kind} {name} {number} was overtaken")
+            newest[kind, name] = applied
     return len(kept)
 
 
@@ -219,13 +221,36 @@ def updates_heard(one: Evidence) -> int:
     return len(applied)
 
 
+def calls_once(one: Evidence) -> int:
+    """A recorded call has one value, and a signal was recorded by the commit that consumed it."""
+    known: dict[tuple[str, int], tuple[str, Any]] = {}
+    places = {message.applied for message in one.messages if message.kind == SIGNAL}
+    _, name = _durable_tasks(one)
+    for segment in one.segments:
+        for row in segment.rows:
+            if row.kind != Kind.CALL:
+                continue
+            index, call = decode_call(graph.codec.decode(row.encoding, row.payload))
+            task = name(f"{one.thread_id}\n{row.version}\n{row.channel}")
+            first = (task, index) not in known
+            value = known.setdefault((task, index), (call.kind.value, call.value))
+            require(
+                value == (call.kind.value, call.value), "V2", one, f"call {index} of {task!r} was {value}, is {call}"
+            )
+            if first and call.kind is CallKind.SIGNAL:
+                require(
+                    row.checkpoint in places, "V4", one, f"{call} was recorded at {row.checkpoint}, not in {places}"
+                )
+    return len(known)
+
+
 # -- V5 ----------------------------------------------------------------------------------------------------------------
 
 
 def at_rest(one: Evidence) -> int:
     """It has ended, and nobody owns it."""
     row = one.raw.row
-    wanted = ("cancelled" if any(kind == CANCEL for _, _, kind, _ in one.raw.messages) else "succeeded", "", "")
+    wanted = ("cancelled" if any(kind == CANCEL for _, _, kind, *_ in one.raw.messages) else "succeeded", "", "")
     require((row["status"], row["owner"], row["token"]) == wanted, "V5", one, f"{row}")
     return 1
 
@@ -235,7 +260,8 @@ def at_rest(one: Evidence) -> int:
 
 def final_state(one: Evidence) -> int:
     """The state is that of a run without faults; of one that was cancelled, what it is on the way there."""
-    trail, total = expected([(run, script) for message, run, script in one.inputs if message.applied > 0])
+    began = [(run, script) for message, run, script in one.inputs if message.applied > 0]
+    trail, total = expected(began, one.signals)
     found = one.values.get("trail", [])
     if one.row.status is Status.CANCELLED:
         require(found == trail[: len(found)], "V6", one, f"{found} is not on the way to {trail}")
@@ -243,6 +269,37 @@ def final_state(one: Evidence) -> int:
     require(found == trail, "V6", one, f"the trail is {found}, without faults {trail}")
     require(one.values.get("total", 0) == total, "V6", one, f"the total is {one.values.get('total')}, not {total}")
     return len(found)
+
+
+# -- V7 ----------------------------------------------------------------------------------------------------------------
+
+
+def keys_of_effects(one: Evidence) -> int:
+    """Every attempt of an effect has the same key, no two effects have one; what is kept is what the sink gave."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    receipts: dict[str, set[str]] = defaultdict(set)
+    for entry in one.log:
+        if "effect" in entry:
+            keys[entry["effect"]].add(entry["key"])
+            receipts[entry["effect"]].add(entry.get("receipt", ""))
+    several = {effect: found for effect, found in keys.items() if len(found) > 1}
+    require(not several, "V7", one, f"effects with several keys: {several}")
+    owners = Counter(key for found in keys.values() for key in found)
+    shared = [key for key, times in owners.items() if times > 1]
+    require(not shared, "V7", one, f"keys of several effects: {shared} of {dict(keys)}")
+    kept = one.values.get("receipts", [])
+    for line in kept:
+        effect, _, receipt = line.rpartition(" ")
+        require(receipt in receipts[effect], "V2", one, f"{line!r} is none of {receipts[effect]}")
+    twice = [effect for effect, times in Counter(line.rpartition(" ")[0] for line in kept).items() if times > 1]
+    require(not twice, "V2", one, f"kept twice: {twice}")
+    return len(keys)
+
+
+def sleeps(one: Evidence) -> int:
+    """No timer is left."""
+    require(one.raw.row["wake_at"] == 0, "V8", one, f"it has ended, and is to be woken at {one.raw.row['wake_at']}")
+    return sum(kind == WAKE for _, _, kind, *_ in one.raw.messages)
 
 
 Check = Callable[[Evidence], int]
@@ -257,8 +314,11 @@ CHECKS: Mapping[str, Check] = {
     "V3 records that the database has as the store says": store_agrees,
     "V4 messages applied once, in order": messages_once,
     "V4 updates heard": updates_heard,
+    "V2 recorded calls, each with one value": calls_once,
     "V5 threads ended and owned by nobody": at_rest,
     "V6 lines of final states as without faults": final_state,
+    "V7 effects, each with one key for all attempts": keys_of_effects,
+    "V8 wake-ups, and no timer left": sleeps,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -114,6 +114,8 @@ class User(threading.Thread):
                 return
             if row.status is Status.INTERRUPTED:
                 self._answer(handle)
+            elif row.status is Status.WAITING:
+                self._signal(handle, row.waits)
             elif row.status is Status.PAUSED:
                 self._unpause(handle, row.reason)
             elif meddling and not self._stopping.is_set() and self._random.random() < 0.05:
@@ -130,6 +132,14 @@ class User(threading.Thread):
                 handle.resume(answer_to(one.value), interrupt_id=one.id)
 
         self._do("answer", answer)
+
+    def _signal(self, handle: ThreadHandle, waits: Sequence[str]) -> None:
+        """Send what it waits for; now and then something else first, which stays where it is until it is asked for."""
+        wanted = waits[0].partition(":")[2]
+        name = wanted if self._random.random() < 0.8 else {"even": "odd", "odd": "even"}[wanted]
+        self._said += 1
+        value = f"{handle.thread_id}: {self._said}"
+        self._do("signal", lambda: handle.signal(name, value))
 
     def _unpause(self, handle: ThreadHandle, reason: str) -> None:
         """Pauses come from ourselves, or from a budget that was spent."""

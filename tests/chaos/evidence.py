@@ -10,7 +10,7 @@ from typing import Any
 from perdure.runtime.compiled import CompiledGraph
 from perdure.runtime.payloads import INPUTS, UPDATE, unpack
 from perdure.stores.base import CheckpointStore
-from perdure.stores.records import Message, RunRecord, Segment, ThreadRecord
+from perdure.stores.records import SIGNAL, Message, RunRecord, Segment, ThreadRecord
 from tests.chaos.graphs import Stage, graph
 from tests.chaos.raw import RawThread
 from tests.faults.acks import Acknowledged
@@ -56,6 +56,15 @@ class Evidence:
         """Each update of what it heard, in order."""
         updates = [message for message in self.messages if message.kind == UPDATE]
         return [(message, unpack(graph.codec, message)[0]["heard"][0]) for message in updates]
+
+    @property
+    def signals(self) -> dict[str, list[str]]:
+        """What was received, in the order of the inbox, by name."""
+        found: dict[str, list[str]] = {}
+        for message in self.messages:
+            if message.kind == SIGNAL and message.applied > 0:
+                found.setdefault(message.name, []).append(unpack(graph.codec, message)[0])
+        return found
 
 
 def gather(

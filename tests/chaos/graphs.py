@@ -9,21 +9,37 @@ import operator
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, TypedDict
 
-from perdure import END, START, RetryPolicy, Send, StateGraph, interrupt
+from perdure import (
+    END,
+    START,
+    RetryPolicy,
+    Send,
+    StateGraph,
+    get_context,
+    heartbeat,
+    interrupt,
+    receive,
+    sleep,
+    task,
+)
 from tests.chaos import witness
-from tests.recovery.faults import note_attempt
+from tests.recovery.faults import note, note_attempt
 
 Stage = tuple[str, int]
 """What is done, and how often or with how many."""
 
-STAGES = ("steps", "fan", "pair", "ask", "asks", "flaky", "burn")
+STAGES = ("steps", "fan", "pair", "ask", "asks", "flaky", "burn", "nap", "hear", "charge")
 PAUSE = 0.01
 """Seconds that a step takes."""
+NAP = 0.2
+"""Seconds that a sleep takes."""
 
 
 class State(TypedDict, total=False):
@@ -38,6 +54,8 @@ class State(TypedDict, total=False):
     heard: Annotated[list[str], operator.add]
     """What clients said meanwhile."""
     total: Annotated[int, operator.add]
+    receipts: Annotated[list[str], operator.add]
+    """What the sink outside gave for each charge; another one for each time that it is charged."""
 
 
 class Part(TypedDict):
@@ -60,6 +78,7 @@ def step(state: State, config: dict[str, Any]) -> dict[str, Any]:
 
 def part(arg: Part, config: dict[str, Any]) -> dict[str, Any]:
     note_attempt(config)
+    heartbeat(arg["number"])
     time.sleep(PAUSE)
     return {"trail": [f"{arg['name']} part {arg['number']}"], "total": arg["number"]}
 
@@ -84,14 +103,14 @@ def right(state: State, config: dict[str, Any]) -> dict[str, Any]:
 def ask(state: State, config: dict[str, Any]) -> dict[str, Any]:
     """One question after the other, in one node."""
     note_attempt(config)
-    answers = [interrupt(f"{_name(state)} question {number}") for number in range(state["script"][state["at"]][1])]
+    answers = [interrupt(f"{_name(state)} question {number}") for number in range(_count(state))]
     return {**_next(state), "trail": [f"{_name(state)} {answer}" for answer in answers]}
 
 
 def flaky(state: State, config: dict[str, Any]) -> dict[str, Any]:
     """Raises as often as the stage says, over all attempts by whomever; the graph's retry policy copes."""
     note_attempt(config)
-    if _times(config, _name(state)) <= state["script"][state["at"]][1]:
+    if _times(config, _name(state)) <= _count(state):
         raise ConnectionError("no such luck")
     return {**_next(state), "trail": [f"{_name(state)} lucky"]}
 
@@ -99,9 +118,45 @@ def flaky(state: State, config: dict[str, Any]) -> dict[str, Any]:
 def burn(state: State, config: dict[str, Any]) -> dict[str, Any]:
     """Ends its process as often as the stage says."""
     note_attempt(config)
-    if _times(config, _name(state)) <= state["script"][state["at"]][1]:
+    if _times(config, _name(state)) <= _count(state):
         os.kill(os.getpid(), signal.SIGKILL)
     return {**_next(state), "trail": [f"{_name(state)} burnt"]}
+
+
+def nap(state: State, config: dict[str, Any]) -> dict[str, Any]:
+    """Sleeps, as often as the stage says."""
+    note_attempt(config)
+    for _ in range(_count(state)):
+        sleep(NAP)
+    return {**_next(state), "trail": [f"{_name(state)} slept"]}
+
+
+def hear(state: State, config: dict[str, Any]) -> dict[str, Any]:
+    """Waits for signals."""
+    note_attempt(config)
+    heard = [receive(channel_of(_name(state))) for _ in range(_count(state))]
+    return {**_next(state), "trail": [f"{_name(state)} received {value}" for value in heard]}
+
+
+def charge(state: State, config: dict[str, Any]) -> dict[str, Any]:
+    """Has effects outside, each kept by a recorded call; its process dies between two of them, the first time."""
+    note_attempt(config)
+    name, log = _name(state), config["configurable"]["log"]
+    note(log, effect=name, key=get_context().idempotency_key)
+    receipts = []
+    for number in range(_count(state)):
+        receipts.append(f"{name} {number} {pay(log, f'{name} {number}')}")
+        if number == 0 and _times(config, name) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return {**_next(state), "trail": [f"{name} charged"], "receipts": receipts}
+
+
+@task
+def pay(log: str, what: str) -> str:
+    """A sink that gives another receipt each time."""
+    receipt = uuid.uuid4().hex
+    note(log, effect=what, key=get_context().idempotency_key, receipt=receipt)
+    return receipt
 
 
 def gather(state: State, config: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +185,10 @@ def _length(script: Sequence[Stage], at: int) -> int:
     return script[at][1] if at < len(script) else 0
 
 
+def _count(state: State) -> int:
+    return state["script"][state["at"]][1]
+
+
 def _name(state: State) -> str:
     return f"{state['run']}.{state['at']}"
 
@@ -154,8 +213,19 @@ def draw_script(random: Random) -> list[Stage]:
 
 
 def _draw_stage(random: Random) -> Stage:
-    kind = random.choices(STAGES, (6, 3, 2, 2, 1, 1, 0.5))[0]
-    most = {"steps": 12, "fan": 6, "pair": 1, "ask": 2, "asks": 3, "flaky": 2, "burn": 1}[kind]
+    kind = random.choices(STAGES, (6, 3, 2, 2, 1, 1, 0.5, 2, 2, 2))[0]
+    most = {
+        "steps": 12,
+        "fan": 6,
+        "pair": 1,
+        "ask": 2,
+        "asks": 3,
+        "flaky": 2,
+        "burn": 1,
+        "nap": 2,
+        "hear": 2,
+        "charge": 3,
+    }[kind]
     least = 2 if kind in ("fan", "asks") else 1
     return kind, random.randint(least, most)
 
@@ -164,14 +234,26 @@ def answer_to(asked: str) -> str:
     return f"told {asked}"
 
 
-def expected(inputs: Iterable[tuple[str, Sequence[Stage]]]) -> tuple[list[str], int]:
-    """Trail and total after these runs (name and script)."""
+def channel_of(stage: str) -> str:
+    """The name of the signals that a stage waits for: one of two."""
+    return "even" if int(stage.rpartition(".")[2]) % 2 == 0 else "odd"
+
+
+def expected(
+    inputs: Iterable[tuple[str, Sequence[Stage]]], signals: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[str], int]:
+    """Trail and total after these runs (name and script), given the signals that were received, in order, by name."""
+    left = {name: iter(values) for name, values in (signals or {}).items()}
     trail: list[str] = []
     total = 0
     for run, script in inputs:
         trail.append(f"begin {run}")
         for at, (kind, count) in enumerate(script):
             name = f"{run}.{at}"
+            if kind == "hear":
+                received = islice(left.get(channel_of(name), iter(())), count)
+                trail += [f"{name} received {value}" for value in received]
+                continue
             lines, added = _played(name, kind, count)
             trail += [f"{name} {line}" for line in lines]
             total += added
@@ -190,18 +272,18 @@ def _played(name: str, kind: str, count: int) -> tuple[list[str], int]:
         return told, 0
     if kind == "asks":
         return [*told, "gathered"], 0
-    return ["lucky" if kind == "flaky" else "burnt"], 0
+    return [{"flaky": "lucky", "burn": "burnt", "nap": "slept", "charge": "charged"}[kind]], 0
 
 
 def build() -> StateGraph:
     retry = RetryPolicy(initial_interval=0.02, jitter=False, max_attempts=5)
     builder = StateGraph(State)
-    for node in (begin, step, part, question, left, right, ask, burn, gather):
+    for node in (begin, step, part, question, left, right, ask, burn, nap, hear, charge, gather):
         builder.add_node(node.__name__, node)
     builder.add_node("flaky", flaky, retry_policy=retry)
     builder.add_edge(START, "begin")
-    ends = ["step", "part", "question", "left", "right", "ask", "flaky", "burn", END]
-    for name in ("begin", "step", "ask", "flaky", "burn", "gather"):
+    ends = ["step", "part", "question", "left", "right", "ask", "flaky", "burn", "nap", "hear", "charge", END]
+    for name in ("begin", "step", "ask", "flaky", "burn", "nap", "hear", "charge", "gather"):
         builder.add_conditional_edges(name, route, ends)
     for name in ("part", "question", "left", "right"):
         builder.add_edge(name, "gather")

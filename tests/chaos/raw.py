@@ -28,8 +28,8 @@ class RawThread:
     """`NUMBERS` and `TEXTS`."""
     segments: list[tuple[int, int, int, str]] = field(default_factory=list)
     """(first, last, epoch, commit id), oldest first."""
-    messages: list[tuple[int, str, str, int]] = field(default_factory=list)
-    """(number, message id, kind, applied), in order."""
+    messages: list[tuple[int, str, str, str, int]] = field(default_factory=list)
+    """(number, message id, kind, name, applied), in order."""
     runs: list[tuple[int, str, int]] = field(default_factory=list)
     """(run, status, end), in order."""
 
@@ -57,9 +57,9 @@ def _of_tables(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> dict[str, Raw
     ):
         found[thread].segments.append((cells[0], cells[1], cells[2], cells[3]))
     for thread, *cells in ask(
-        "SELECT thread, number, message_id, kind, applied FROM {schema}messages ORDER BY thread, number"
+        "SELECT thread, number, message_id, kind, name, applied FROM {schema}messages ORDER BY thread, number"
     ):
-        found[thread].messages.append((cells[0], cells[1], cells[2], cells[3]))
+        found[thread].messages.append((cells[0], cells[1], cells[2], cells[3], cells[4]))
     for thread, *cells in ask('SELECT thread, run, status, "end" FROM {schema}runs ORDER BY thread, run'):
         found[thread].runs.append((cells[0], cells[1], cells[2]))
     return ids
@@ -85,9 +85,9 @@ def _of_hashes(held: Mapping[str, Any]) -> RawThread:
         thread.segments.append((int(first), int(last), int(epoch), commit_id))
     messages = held.get("messages", {})
     for number in sorted(int(name) for name in messages if name.isdigit()):
-        message_id, kind, *_ = msgspec.msgpack.decode(messages[str(number).encode()])
+        message_id, kind, name, *_ = msgspec.msgpack.decode(messages[str(number).encode()])
         applied = int(messages.get(f"{number}:applied".encode(), 0))
-        thread.messages.append((number, message_id, kind, applied))
+        thread.messages.append((number, message_id, kind, name, applied))
     runs = held.get("runs", {})
     for run in sorted(int(name.partition(b":")[0]) for name in runs if name.endswith(b":made")):
         now = runs.get(f"{run}:now".encode())

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from perdure import Command
+from perdure.runtime.calls import CallKind
+from perdure.runtime.clock import SystemClock
 from perdure.runtime.compiled import CompiledGraph
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.payloads import INPUT, UPDATE, InputPayload, pack, pack_input
+from perdure.runtime.signals import ACCEPTS_SIGNALS, signal_message
 from perdure.stores.base import CheckpointStore
 from perdure.stores.records import IN_PROCESS, Expect, Message, Status, ThreadRecord
 from perdure.stores.segments import Kind
@@ -26,7 +29,7 @@ from tests.chaos.witness import LOG
 from tests.faults.acks import AckLog, Acknowledged, AcknowledgingStore
 from tests.recovery.faults import Entry, note
 
-SCRIPT = [("steps", 3), ("fan", 2), ("ask", 1), ("pair", 1)]
+SCRIPT = [("steps", 3), ("fan", 2), ("ask", 1), ("pair", 1), ("hear", 1), ("nap", 1), ("charge", 0)]
 ANY = Expect(statuses=frozenset(Status))
 
 
@@ -67,6 +70,8 @@ def _live(store: CheckpointStore, folder: Path) -> None:
     for text in ("one", "two"):
         update = pack(graph.codec, {"heard": [text]}, None, 0)
         store.deliver("t", Message(message_id=text, kind=UPDATE, payload=update), ANY)
+    for name in ("odd", "even", "even"):
+        store.deliver("t", signal_message(graph.codec, SystemClock(), name, f"{name} news"), ACCEPTS_SIGNALS)
     (question,) = own.get_state(config).interrupts
     own.invoke(Command(resume=answer_to(question.value)), config, durability="sync")
 
@@ -101,7 +106,7 @@ def messages(change: Callable[[list[Message]], list[Message]]) -> Callable[[Evid
 
     def changed(one: Evidence) -> Evidence:
         found = change(list(one.messages))
-        one.raw.messages[:] = [(each.number, each.message_id, each.kind, each.applied) for each in found]
+        one.raw.messages[:] = [(each.number, each.message_id, each.kind, each.name, each.applied) for each in found]
         return replace(one, messages=found)
 
     return changed
@@ -140,6 +145,18 @@ def logged(**entry: object) -> Callable[[Evidence], Evidence]:
     return lambda one: replace(one, log=[*one.log, {"pid": 7, "started": 7, **entry}])
 
 
+def a_call_twice(one: Evidence) -> Evidence:
+    calls = [row for each in one.segments for row in each.rows if row.kind == Kind.CALL]
+    encoding, payload = graph.codec.encode([0, CallKind.SLEEP.value, "", "something else"])
+    last = one.segments[-1]
+    forged = calls[0]._replace(encoding=encoding, payload=payload)
+    return replace(one, segments=[*one.segments[:-1], replace(last, rows=(*last.rows, forged))])
+
+
+def _key_of(one: Evidence) -> str:
+    return str(next(entry["key"] for entry in one.log if "effect" in entry))
+
+
 def shown_otherwise(one: Evidence) -> Evidence:
     checkpoint, shown = one.seen[0]
     return replace(one, seen=[(checkpoint, {**shown, "total": -1})])
@@ -169,6 +186,12 @@ TAMPERED: list[tuple[str, str, Callable[[Evidence], Evidence]]] = [
     ("V4", "an update was not heard", values(heard=["one"])),
     ("V4", "an update was heard twice", values(heard=["one", "two", "two"])),
     ("V4", "updates in another order", values(heard=["two", "one"])),
+    ("V2", "a recorded call has two values", a_call_twice),
+    ("V6", "a signal was received that nobody sent", lambda one: values(trail=["x", *one.values["trail"]])(one)),
+    ("V7", "an effect has two keys", logged(effect="r1.6", key="another")),
+    ("V7", "two effects have one key", lambda one: logged(effect="x", key=_key_of(one))(one)),
+    ("V2", "a receipt is kept that the sink never gave", values(receipts=["r1.6 0 forged"])),
+    ("V8", "a timer is left", row(wake_at=1e9)),
     ("V5", "the thread is left running", row(status=Status.RUNNING)),
     ("V5", "the thread is still owned", row(token="token")),
     ("V6", "a step is missing", lambda one: values(trail=one.values["trail"][:-1])(one)),
