@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from perdure import END, START, Send, StateGraph, interrupt
+from perdure import END, START, Send, StateGraph, interrupt, sleep
 
 
 class Menu(TypedDict, total=False):
@@ -142,20 +142,27 @@ def ask(state: Menu) -> dict[str, Any]:
     return {"items": [interrupt("go on?")]}
 
 
+def nap(state: Menu) -> dict[str, Any]:
+    note(state["folder"], "nap")
+    sleep(state["n"])
+    note(state["folder"], f"woke {time.time()}")
+    return {"items": ["slept"]}
+
+
 def last(state: Menu) -> dict[str, Any]:
     note(state["folder"], "last")
     return {"items": ["last"]}
 
 
 builder = StateGraph(Menu)
-for node in (first, fault, part, spin, doze, await_long, hold_gil, count, ask, last):
+for node in (first, fault, part, spin, doze, await_long, hold_gil, count, ask, nap, last):
     builder.add_node(node.__name__, node)
 builder.add_edge(START, "first")
 builder.add_conditional_edges(
-    "first", choose, ["fault", "part", "spin", "doze", "await_long", "hold_gil", "count", "ask", "last"]
+    "first", choose, ["fault", "part", "spin", "doze", "await_long", "hold_gil", "count", "ask", "nap", "last"]
 )
 builder.add_conditional_edges("count", counted, ["count", "last"])
-for name in ("fault", "part", "spin", "doze", "await_long", "hold_gil", "ask"):
+for name in ("fault", "part", "spin", "doze", "await_long", "hold_gil", "ask", "nap"):
     builder.add_edge(name, "last")
 builder.add_edge("last", END)
 graph = builder.compile(name="menu", version="1")
