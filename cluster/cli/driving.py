@@ -38,6 +38,13 @@ class IfBusy(StrEnum):
     INTERRUPT = "interrupt"
 
 
+class Isolation(StrEnum):
+    """`thread`: a process of its own while it runs; `shared`: one with other threads."""
+
+    THREAD = "thread"
+    SHARED = "shared"
+
+
 def run(
     call: Call,
     graph: Annotated[str, typer.Argument(metavar="MODULE:GRAPH", help="A compiled graph, and its module.")],
@@ -53,6 +60,9 @@ def run(
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Kept with the thread; may be repeated.")] = None,
     durability: Annotated[Durability, typer.Option(help="When a step counts as done.")] = Durability.ASYNC,
     recursion_limit: Annotated[int, typer.Option(min=1, help="Steps that the run may take.")] = DEFAULT_RECURSION_LIMIT,
+    isolation: Annotated[
+        Isolation, typer.Option(help="A process of its own while it runs, or one shared with other threads.")
+    ] = Isolation.THREAD,
     if_exists: Annotated[IfExists, typer.Option(help="What to do where the thread is there.")] = IfExists.FAIL,
     if_busy: Annotated[IfBusy, typer.Option(help="With --if-exists continue, while it runs.")] = IfBusy.ENQUEUE,
     interrupt_before: Annotated[
@@ -77,6 +87,7 @@ def run(
             if_busy=if_busy.value,
             durability=durability.value,
             recursion_limit=recursion_limit,
+            isolation=isolation.value,
             interrupt_before=interrupt_before or None,
             interrupt_after=interrupt_after or None,
         )

@@ -69,8 +69,11 @@ def thread_view(record: ThreadRecord, state: StateSnapshot | None) -> Iterable[R
         ("status", _status(record.status)),
         ("reason", record.reason),
         ("run", f"{record.run} of {record.runs}"),
+        ("waits for", ", ".join(f"signal {name!r}" for name in record.signals)),
+        ("wakes at", _time(record.wake_at) if record.wake_at and not record.status.ended else ""),
         ("checkpoint", checkpoint_id(record.head) if record.head else ""),
         ("next", _counted(state.next) if state is not None else ""),
+        ("progress", _progress(state) if state is not None else ""),
         ("owner", f"{record.owner} (epoch {record.epoch})" if record.owner else ""),
         ("crashes", str(record.crashes) if record.crashes else ""),
         ("forked from", f"{record.origin.thread_id} at {checkpoint_id(record.origin.seq)}" if record.origin else ""),
@@ -85,6 +88,11 @@ def thread_view(record: ThreadRecord, state: StateSnapshot | None) -> Iterable[R
         yield interrupts_table(state.interrupts)
     if state is not None and state.values:
         yield values_table(state.values)
+
+
+def _progress(state: StateSnapshot) -> str:
+    """What the tasks last said of their progress."""
+    return ", ".join(f"{task.name}: {short(task.heartbeat)}" for task in state.tasks if task.heartbeat is not None)
 
 
 def facts_table(facts: Iterable[tuple[str, str | Text]]) -> Table:

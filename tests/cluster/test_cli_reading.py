@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,7 +14,7 @@ from typing import Any, TypedDict
 import pytest
 from typer.testing import CliRunner, Result
 
-from perdure import END, START, StateGraph, open_store
+from perdure import END, START, StateGraph, Status, heartbeat, open_store, receive
 from perdure.cluster.cli import app
 from perdure.cluster.cli.documents import plain
 from perdure.cluster.cli.exits import MEANINGS, Exit
@@ -331,3 +333,31 @@ def test_help_documents_every_exit_code() -> None:
     text = perdure("--help").stdout
     assert [code for code in Exit if f"{code.value}: " not in text] == []
     assert set(MEANINGS) == set(Exit)
+
+
+def test_show_says_which_signal_and_which_time_a_thread_waits_for(tmp_path: Path, home: Path) -> None:
+    url, found = f"sqlite:///{tmp_path}/waiting.db", threading.Event()
+
+    def wait(state: State) -> State:
+        heartbeat("packed 3 of 5")
+        found.set()
+        return {"n": receive("price", timeout=3600)}
+
+    with open_store(url) as opened:
+        builder = StateGraph(State)
+        builder.add_node("wait", wait).add_edge(START, "wait").add_edge("wait", END)
+        graph = builder.compile(checkpointer=opened, name="waiting")
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(graph.invoke, {"n": 1}, _config("late"))
+            try:
+                assert found.wait(60)
+                deadline = time.monotonic() + 60
+                while opened.thread("late").status is not Status.WAITING and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                text = perdure("show", "late", "--store", url).stdout
+            finally:
+                graph.signal(_config("late"), "price", 7)
+            assert run.result(60)["n"] == 7
+    assert "signal 'price'" in text
+    assert "wakes at" in text
+    assert "packed 3 of 5" in text
