@@ -44,7 +44,7 @@ class Timers(StoreSuite):
 
     def test_a_message_comes_before_the_timer(self, store: CheckpointStore) -> None:
         park(store, "t", 5.0)
-        store.deliver("t", message("m", "signal"), ANY)
+        store.deliver("t", message("m", "update"), ANY)
         assert store.thread("t").status is Status.QUEUED
         assert due(store, 6.0) == []
 

@@ -99,7 +99,8 @@ def test_many_open_an_empty_database_at_once(postgres_url: str) -> None:
             return store.migrated
 
     applied = race([open_it] * 8)
-    assert sorted(map(str, applied)) == ["[1, 2]", *["[]"] * 7]
+    # Each once; not always all by the same one.
+    assert sorted(version for versions in applied for version in versions) == [1, 2]
 
 
 @pytest.mark.full

@@ -179,7 +179,7 @@ def test_the_driver_may_send_a_call_twice(store: RedisStore, monkeypatch: pytest
 
 
 def test_what_is_too_large_is_no_outage(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_records, "LARGEST_STRING", 100)
+    monkeypatch.setattr(redis_records, "LARGEST_STRING", 40)
     owned(store)
     with pytest.raises(StoreMisuse, match="object storage"):
         store.commit([commit(1)])
