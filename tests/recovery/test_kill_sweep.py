@@ -69,7 +69,8 @@ def test_every_third_call_fails_or_loses_its_answer(sweep: Sweep, calls: int, du
     """Whether a commit whose answer was lost is in the store, its owner finds out by itself; nobody else takes over."""
     points = [(number, ("lost", "refused")[number % 2]) for number in range(4, 3 * calls, 3)]
     (ran,) = sweep.run([Case(points, durability)])
-    assert len(ran.acted) > 10
+    # With async durability many steps may go into one commit.
+    assert len(ran.acted) > (10 if durability == "sync" else 4)
     assert "commit lost" in ran.acted
 
 
