@@ -31,6 +31,9 @@ class Clock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_CACHE_DURATION": "1",
             "DONT_FAKE_MONOTONIC": "1",
+            # Its correction of timed waits has them end at once where the monotonic clock is left alone: Ray waits for
+            # the threads of an actor's pools so, and ends the process when they are not there in time.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def set(self, ahead: timedelta) -> None:
