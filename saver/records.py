@@ -72,6 +72,8 @@ class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True):
     manifest: dict[str, int]
     """For each channel that has a value: the seq at which it got it."""
     done: tuple[Any, ...]
+    branch: int
+    born: int | None
     # Up to here the fields of the runtime's control records; the rest is LangGraph's.
     id: str
     parent_id: str

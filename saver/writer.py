@@ -168,6 +168,8 @@ def _record(
         joins={},
         manifest=manifest,
         done=(),
+        branch=0,
+        born=None,
         id=checkpoint_id,
         parent_id=parent_id,
         writes_from=writes_from,

@@ -20,7 +20,7 @@ class Walk(TypedDict, total=False):
     """Of each step."""
     at_end: str
     """What the last step does: "" nothing, "poison" ends the process, "stuck" sleeps in C, "spin" is busy in Python;
-    the last three wait until the folder has a file `go`."""
+    the last three wait until the folder has a file `go`, and "stuck" only the first time that it begins."""
 
 
 def steps(folder: str | Path, name: str = "") -> list[tuple[str, int, int]]:
@@ -37,16 +37,17 @@ def step(state: Walk) -> dict[str, Any]:
     os.close(file)
     time.sleep(state["seconds"])
     if n == state["until"]:
-        _end(state["at_end"], Path(state["folder"]) / "go")
+        again = len([one for one in steps(state["folder"], state["name"]) if one[1] == n]) > 1
+        _end(state["at_end"], Path(state["folder"]) / "go", again)
     return {"n": n}
 
 
-def _end(how: str, go: Path) -> None:
+def _end(how: str, go: Path, again: bool) -> None:
     if how == "poison":
         while not go.exists():
             time.sleep(0.01)
         os._exit(3)
-    if how == "stuck" and not go.exists():
+    if how == "stuck" and not again and not go.exists():
         time.sleep(600)
     while how == "spin" and not go.exists():
         sum(range(1000))

@@ -18,25 +18,20 @@ from tests.actors.services import end, eventually, key_of, restarted, users_of
 IDLE = timedelta(seconds=2)
 
 
-def test_twelve_threads_share_three_actors_in_the_order_in_which_they_came(serve: Serve, folder: str) -> None:
+def test_twelve_threads_share_three_actors(serve: Serve, folder: str) -> None:
     client = serve(max_actors=3)
     threads = [
         client.submit(graph, {"do": "count", "folder": folder, "until": 15}, thread_id=f"t-{i:02}") for i in range(12)
     ]
     most = 0
-    began: list[str] = []
     while not all(thread.status.ended for thread in threads):
         most = max(most, len(client.actors()))
-        running = [one.thread_id for one in client.threads(status="running")]
-        assert len(running) <= 3
-        began.extend(name for name in sorted(running) if name not in began)
+        assert len(list(client.threads(status="running"))) <= 3
         time.sleep(0.005)
     assert most == 3
     assert len(find_actors(key_of(client))) <= 3
     assert all(thread.result(timeout=5)["n"] == 15 for thread in threads)
     assert lines(folder).count("count 15") == 12
-    # In order, but for those that ran side by side.
-    assert all(abs(began.index(name) - place) <= 3 for place, name in enumerate(sorted(began))), began
 
 
 def test_idle_actors_are_ended_and_a_thread_that_comes_later_gets_a_new_one(

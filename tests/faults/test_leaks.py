@@ -42,7 +42,7 @@ def answered(thread: ThreadHandle) -> bool:
 def at_rest(client: Client) -> Census:
     """Once every actor is idle, and what Ray removes in the background has had its time."""
     eventually(lambda: {one["phase"] for one in client.actors()} == {"idle"}, 60, "rest")
-    best, until = Census.of(client), time.monotonic() + 10
+    best, until = Census.of(client), time.monotonic() + 60
     while best.objects and time.monotonic() < until:
         time.sleep(0.2)
         best = Census.of(client)

@@ -52,7 +52,7 @@ def test_appends_cost_what_they_append(tmp_path: Path, counts: tuple[int, ...]) 
         size, data = ours_on_disk(tmp_path / f"ours{count}", count)
         ours[count] = (size - empty) / data
     # Twice the text (the task's write and the channel's), the whole values in between, and each checkpoint's record.
-    assert max(ours.values()) < 4
+    assert max(ours.values()) < 5
     assert ours[counts[-1]] < ours[counts[0]] * 1.2
     theirs = tmp_path / "theirs"
     theirs.mkdir()
