@@ -34,8 +34,8 @@ chaos: venv  ## kill, stop and starve a real service; options: make chaos ARGS="
 demo: venv  ## audit the standard library with a graph, kill its workers, watch it finish
 	$(BIN)/python -m perdure.examples.audit demo
 
-test: venv  ## all tests but the long ones, in two processes; ruff, mypy and the import rules are among them
-	$(BIN)/python -m tests.halves
+test: venv  ## all tests but the long ones; ruff, mypy and the import rules are among them
+	$(BIN)/pytest -q
 
 test-full: venv  ## all tests
 	$(BIN)/pytest -q --full
