@@ -14,10 +14,11 @@ from ..runtime.compiled import CompiledGraph
 from ..runtime.desk import NodeCancelled, Request, Ticket
 from ..runtime.drive import Driver, store_backoff
 from ..runtime.errors import PerdureError
-from ..runtime.loop import Settled, ThreadLoop
+from ..runtime.loop import ThreadLoop
 from ..runtime.payloads import CANCEL
 from ..runtime.ports import Event, Gate, LoopLimits, Need, Poke, Ports
 from ..runtime.restore import restore
+from ..runtime.settled import Settled
 from ..runtime.writer import Writer
 from ..stores.base import CheckpointStore
 from ..stores.errors import Fenced, StoreError, StoreUnavailable

@@ -23,12 +23,12 @@ from .errors import CheckpointNotFound, InputError, InvalidUpdateError, PerdureE
 from .failures import as_error
 from .inprocess import InProcess
 from .local import CallerLoop, LocalExecutor
-from .loop import Settled
 from .objects import run_without_store
 from .options import named_nodes
 from .portal import BackgroundLoop, Portal, in_thread
 from .ports import Gate, Observer, StepEvent
 from .requests import ask, send_update
+from .settled import Settled
 from .snapshots import SnapshotReader, StateSnapshot, checkpoint_id, config_of
 from .stream import events_of, read_modes
 from .topology import Topology, suggestion

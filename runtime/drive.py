@@ -12,8 +12,9 @@ from typing import ParamSpec, TypeVar
 import tenacity
 
 from ..stores.errors import StoreFull, StoreUnavailable
-from .loop import Settled, ThreadLoop
+from .loop import ThreadLoop
 from .ports import Event, Need
+from .settled import Settled
 from .writer import Writer
 
 P = ParamSpec("P")

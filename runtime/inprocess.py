@@ -16,11 +16,12 @@ from .cache import ReadCache
 from .clock import Clock
 from .drive import STORE_PATIENCE, Driver, WriterThread, patient
 from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
-from .loop import Settled, ThreadLoop
+from .loop import ThreadLoop
 from .payloads import INPUTS, UPDATE
 from .ports import Executor, Gate, LoopLimits, Observer, Ports
 from .process import OwnerState, at_work, owner_state
 from .restore import restore
+from .settled import Settled
 from .signals import ACCEPTS_SIGNALS, signal_message
 from .topology import Topology
 from .upkeep import OwnUpkeep

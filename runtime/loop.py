@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
@@ -17,39 +16,27 @@ from ..stores.records import SIGNAL, Message, Status, ThreadRecord
 from ..stores.segments import Kind
 from . import plan
 from .ahead import Ahead
+from .announcer import Announcer
 from .apply import Applier
+from .attempts import Attempts
 from .calls import Call, CallKind
 from .clerk import Clerk, StepDesk
 from .commands import Send
 from .control import Next
 from .desk import Request, Ticket
 from .draft import Draft
-from .errors import GraphRecursionError, PerdureError, RouterRaised
+from .endings import Endings
+from .errors import PerdureError, RouterRaised
 from .execute import Step
-from .failures import Failure, encode_failure, of_error, of_task
 from .mailroom import Mailroom
 from .options import Durability, RunOptions, breakpoints
-from .ports import Ended, Event, Need, Poke, Ports, StepEvent, Told, told_update
-from .position import Position
+from .ports import Ended, Event, Need, Poke, Ports, told_update
 from .recorder import Recorder
 from .restore import Restored, encode_result
-from .task import Done, Failed, Outcome, Past, Stopped, Task
+from .settled import Settled
+from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
 from .writer import Durable, Lane, ParkRefused, WriteFailed
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How an owner gave its thread up."""
-
-    status: Status
-    position: Position
-    failure: Failure | None
-    exception: BaseException | None
-    """The exception itself, where the run failed in this process."""
-    refused: Exception | None = None
-    """Why the last message could not be applied."""
-
 
 _LONGEST_WAIT = 60.0
 """Seconds after which an owner looks at the clock again, which may have been set."""
@@ -86,11 +73,10 @@ class ThreadLoop:
         self._effects = frozenset(name for name, node in topology.nodes.items() if node.effects)
         last = self.at.mail[-1].number if self.at.mail else 0
         self._mail = Mailroom(ports.mail, record, max(record.inbox, last))
-        self._failure: Failure | None = None
-        self._exception: BaseException | None = None
-        self._held: deque[tuple[int, list[Any]]] = deque()
+        self._announcer = Announcer(ports.observer, self._recorder)
+        self._endings = Endings(record.thread_id, self._recorder)
+        self._attempts = Attempts(record.thread_id, self.at, record.crashes)
         self._wake_at = record.wake_at
-        self._crashed_at = (self.at.head, record.crashes)
         self._durable = record.seq
         self._ahead = Ahead(topology)
         self._dead: StoreError | None = None
@@ -101,7 +87,7 @@ class ThreadLoop:
         self._careful = record.seq + ports.limits.careful_commits if record.crashes else 0
         if not self.at.paused:
             misfit = plan.fits(self.at.next, topology) if self.at.run_open else ""
-            self.at.paused = misfit or self._spent(record.crashes)
+            self.at.paused = misfit or self._attempts.spent(ports.limits.crash_budget)
 
     def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
         """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop;
@@ -163,13 +149,14 @@ class ThreadLoop:
                 yield Need.EVENT
             elif isinstance(action, plan.Settle):
                 if (yield from self._settle(action)):
-                    return Settled(action.status, self.at, self._failure, self._exception, self._applier.refused)
+                    failure, exception = self._endings.failure, self._endings.exception
+                    return Settled(action.status, self.at, failure, exception, self._applier.refused)
             else:
                 self._change(action)
 
     def _change(self, action: plan.Action) -> None:
         if isinstance(action, plan.EndRun):
-            self._end_run(action)
+            self._endings.end(action)
         elif isinstance(action, plan.Fire):
             self._fire(action)
         elif isinstance(action, plan.Halt):
@@ -188,7 +175,7 @@ class ThreadLoop:
             self._set_options(options)
         if self.at.run_open and not self.at.paused and (misfit := plan.fits(self.at.next, self._topology)):
             self._recorder.pause(misfit)
-        self._observe("update")
+        self._announcer.note("update")
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -198,7 +185,7 @@ class ThreadLoop:
             if isinstance(event, Durable):
                 self._durable = event.seq
                 self._mail.saw(event.inbox)
-                self._tell()
+                self._announcer.tell(event.seq)
             elif isinstance(event, Ended):
                 if event.batch == self._clerk.batch and event.outcome.path in self.at.running:
                     self._take_outcome(event.outcome)
@@ -223,7 +210,7 @@ class ThreadLoop:
 
     def _submit(self, draft: Draft) -> None:
         if draft.events:
-            self._held.append((draft.seq, draft.events))
+            self._announcer.hold(draft)
         # With sync durability the loop itself writes before it goes on, unless it only waits for tasks.
         self._lane.submit(draft, soon=self._options.durability is not Durability.SYNC or bool(self.at.running))
 
@@ -257,7 +244,7 @@ class ThreadLoop:
         if desk.ticket != self._clerk.ticket:
             desk = self._desk = StepDesk(self._clerk)
         step = Step(self._topology, at.values, self._config, desk)
-        tasks = [self._task(task) for task in todo]
+        tasks = [self._attempts.task(task) for task in todo]
         if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
             self._take_outcome(self._run_here(step, tasks[0]))
             return
@@ -284,20 +271,6 @@ class ThreadLoop:
         while lane.backlog > limits.ahead_commits or lane.bytes > limits.ahead_bytes:
             yield Need.ROOM
             self._take_events()
-
-    def _task(self, task: Next) -> Task:
-        at = self.at
-        key = f"{self.thread_id}\n{at.head}\n{task.path}"
-        past = self._past(task.path) if at.calls or at.beats or self._crashed_at[1] else None
-        return Task(task.path, task.node, task.send, at.sends.get(task.path), past, key)
-
-    def _past(self, path: str) -> Past | None:
-        at, (head, crashes) = self.at, self._crashed_at
-        calls, beat = at.calls.get(path), at.beats.get(path)
-        attempt = 1 + (crashes if head == at.head else 0)
-        if not calls and beat is None and attempt == 1:
-            return None
-        return Past(calls if calls is not None else {}, attempt, beat.progress if beat is not None else None)
 
     def _take_outcome(self, outcome: Outcome) -> None:
         at = self.at
@@ -358,25 +331,25 @@ class ThreadLoop:
         except PerdureError as error:
             if len(tasks) == 1:
                 at.results.clear()  # a lone result was not recorded, and cannot be
-            self._fail(error)
+            self._endings.fail(error)
             return
-        if self._ports.observer is not None:
+        if self._announcer.observer is not None:
             told = ((task.node, told_update(result.writes)) for task, result in zip(tasks, done, strict=True))
-            self._observe("loop", tuple(told))
+            self._announcer.note("loop", tuple(told))
 
     # -- beginnings and ends -------------------------------------------------------------------------------------
 
     def _begin(self, message: Message) -> Generator[Need, None, None]:
-        self._failure = self._exception = None
+        self._endings.forget()
         try:
             self._set_options(self._applier.begin(message))
         except StoreUnavailable:
             yield Need.STORE
             return
         except (PerdureError, StoreError) as error:
-            self._fail(error)
+            self._endings.fail(error)
             return
-        self._observe("input")
+        self._announcer.note("input")
 
     def _set_options(self, options: RunOptions) -> None:
         topology = self._topology
@@ -405,42 +378,11 @@ class ThreadLoop:
         except Exception as error:
             raise RouterRaised(source, error) from error
 
-    def _fail(self, error: PerdureError | StoreError) -> None:
-        """The step cannot become a checkpoint: the run fails and the last checkpoint stays."""
-        self._exception = error.__cause__ if isinstance(error, RouterRaised) else error
-        self._failure = of_error(error, self.at.step + 1)
-        self._close_failed()
-
-    def _end_run(self, action: plan.EndRun) -> None:
-        if action.limit:
-            self._fail(GraphRecursionError(action.limit, thread_id=self.thread_id))
-        elif action.failure is None:
-            replaced = "replaced by a new input" if action.status is Status.CANCELLED else ""
-            self._recorder.close_run(action.status, replaced)
-            self._recorder.pause("")
-        elif action.failure.crashed:
-            self.at.failures.clear()
-            self._recorder.pause(f"node {action.failure.node!r}: {action.failure.message}; retry() tries again")
-        else:
-            self._exception = action.failure.exception
-            self._failure = of_task(action.failure, self.at.step + 1)
-            self._close_failed()
-
-    def _close_failed(self) -> None:
-        assert self._failure is not None
-        self.at.failures.clear()
-        self._recorder.close_run(
-            Status.FAILED, f"{self._failure.type}: {self._failure.message}", encode_failure(self._failure)
-        )
-
     def _settle(self, action: plan.Settle) -> Generator[Need, None, bool]:
         """Give the thread up. False if mail came first: then the loop goes on as if it had not tried."""
         reason = self.at.run_reason if action.status.ended else action.reason
         if action.status is Status.INTERRUPTED:
-            self._observe(
-                "interrupt",
-                interrupts=self.at.interrupts,
-            )
+            self._announcer.note("interrupt", interrupts=self.at.interrupts)
         unread = [message for message in self.at.mail if message.kind == SIGNAL] if action.status.ended else []
         self._recorder.abandon(unread)
         wake_at = None if action.wake_at == self._wake_at else action.wake_at
@@ -452,38 +394,6 @@ class ThreadLoop:
                 self._kept.give()
             return True
         refused, self._refused = self._refused, None
-        if self._held and self._held[-1][0] == refused.draft.seq:
-            self._held.pop()
-        refused.draft.events = [event for event in refused.draft.events if not event.interrupts]
+        self._announcer.take_back(refused.draft)
         self._recorder.take_back(refused.draft, unread)
         return False
-
-    def _spent(self, crashes: int) -> str:
-        budget = self._ports.limits.crash_budget
-        if crashes < budget:
-            return ""
-        at = self.at
-        nodes = ", ".join(dict.fromkeys(repr(task.node) for task in at.next if task.path not in at.results))
-        place = f"at step {at.step + 1} ({nodes or 'no node'})" if at.run_open else "before its input was taken"
-        return (
-            f"its process died {crashes} times {place} without progress; look for what ends the process there, then "
-            "retry() or cancel()"
-        )
-
-    # -- observers -----------------------------------------------------------------------------------------------
-
-    def _observe(
-        self, source: str, updates: tuple[tuple[str, Told], ...] = (), interrupts: tuple[Any, ...] = ()
-    ) -> None:
-        if self._ports.observer is None:
-            return
-        draft = self._recorder.open()
-        draft.events.append(StepEvent(draft.seq, self.at.step, source, self.at.values.copy(), updates, interrupts))
-
-    def _tell(self) -> None:
-        observer = self._ports.observer
-        while self._held and self._held[0][0] <= self._durable:
-            _, events = self._held.popleft()
-            if observer is not None:
-                for event in events:
-                    observer(event)

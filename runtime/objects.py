@@ -11,12 +11,13 @@ from ..stores.records import Commit, Committed, Message, Status, ThreadRecord
 from .clock import Clock
 from .drive import Driver
 from .errors import PerdureError
-from .loop import Settled, ThreadLoop
+from .loop import ThreadLoop
 from .options import RunOptions
 from .payloads import INPUT, InputPayload, pack_input
 from .ports import Executor, Gate, Observer, Ports
 from .position import Position
 from .restore import Restored
+from .settled import Settled
 from .topology import Topology
 from .writer import Writer
 

@@ -12,9 +12,9 @@ import pytest
 from perdure import CheckpointStore, CompiledGraph, InputError, PerdureError, sleep, sleep_until, task
 from perdure.runtime.inprocess import InProcess
 from perdure.runtime.local import LocalExecutor
-from perdure.runtime.loop import Settled
 from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import INPUT, InputPayload, pack_input
+from perdure.runtime.settled import Settled
 from perdure.runtime.waking import wake_message
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Status

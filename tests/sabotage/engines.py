@@ -50,9 +50,7 @@ class TellsAtOnce(ThreadLoop):
 
     def _submit(self, draft: Draft) -> None:
         super()._submit(draft)
-        self._durable, before = draft.seq, self._durable
-        self._tell()
-        self._durable = before
+        self._announcer.tell(draft.seq)
 
 
 class LeavesAtOnce(ThreadLoop):

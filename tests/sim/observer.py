@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from perdure.runtime.loop import Settled
 from perdure.runtime.options import RunOptions
 from perdure.runtime.position import Position
 from perdure.runtime.restore import load_control, load_values, restore
+from perdure.runtime.settled import Settled
 from perdure.runtime.snapshots import StateSnapshot
 from perdure.stores.base import CheckpointStore
 from perdure.stores.history import HistoryReader

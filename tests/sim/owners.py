@@ -12,10 +12,11 @@ from perdure.runtime.cache import CacheOptions, ReadCache
 from perdure.runtime.clock import Clock
 from perdure.runtime.commands import Send
 from perdure.runtime.execute import Step, execute, route
-from perdure.runtime.loop import LoopRun, Settled, ThreadLoop
+from perdure.runtime.loop import LoopRun, ThreadLoop
 from perdure.runtime.portal import Portal
 from perdure.runtime.ports import Event, Gate, LoopLimits, Need, Poke, Ports, StepEvent
 from perdure.runtime.restore import restore
+from perdure.runtime.settled import Settled
 from perdure.runtime.task import Failed, Outcome, Task
 from perdure.runtime.writer import Writer
 from perdure.stores.base import CheckpointStore

@@ -11,9 +11,10 @@ from random import Random
 from perdure.runtime.cache import CacheOptions
 from perdure.runtime.checkpoints import Checkpoints
 from perdure.runtime.clock import Clock
-from perdure.runtime.loop import Settled, ThreadLoop
+from perdure.runtime.loop import ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.ports import LoopLimits, StepEvent
+from perdure.runtime.settled import Settled
 from perdure.runtime.snapshots import StateSnapshot
 from perdure.runtime.waking import wake_message
 from perdure.runtime.writer import Writer
