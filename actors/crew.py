@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RuntimeEnvSetupError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RuntimeEnvSetupError
 
 from ..runtime.drive import store_backoff
 from ..stores.base import CheckpointStore
@@ -163,6 +163,10 @@ class Crew:
             if failures + 1 >= START_FAILURES and not error.actor_init_failed:
                 await self._give_up(graph_key, f"its actors die while they load graph code: {error}")
             return
+        except RayError as error:
+            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
+            self.unfit(name, error)
+            return
         self._start_failures.pop(graph_key, None)
         self._roster.become(name, Phase.IDLE, time.monotonic())
         self._threads.act()
@@ -199,10 +203,10 @@ class Crew:
             handle.preload.remote(thread_id)
 
     async def stalled(self, name: str) -> str:
-        """Why an actor can write nothing at present; empty while all is well, or if it is gone."""
+        """Why an actor can write nothing at present; empty while all is well, or if it does not answer."""
         try:
             reason: str = await answer(self._handles[name].stalled.remote())
-        except (RayActorError, KeyError):
+        except (RayError, KeyError):
             return ""
         return reason
 
@@ -211,6 +215,9 @@ class Crew:
         try:
             info: ActorInfo = await asyncio.wait_for(answer(self._handles[name].hello.remote()), HELLO_TIMEOUT)
         except (TimeoutError, RayActorError, KeyError):
+            return None
+        except RayError as error:
+            self.unfit(name, error)
             return None
         if info.told < self._heard.get(name, 0):
             return await self.hello(name)  # overtaken by the end of a thread that it still counts
@@ -261,6 +268,9 @@ class Crew:
                 heard, outcomes = await answer(handle.settled.remote(self._heard.get(name, 0)))
             except RayActorError:
                 return  # the watch sees to its threads
+            except RayError as error:
+                self.unfit(name, error)
+                return
             if outcomes and name in self._handles:
                 self._heard[name] = heard
                 self._threads.settled(name, outcomes)
@@ -281,6 +291,9 @@ class Crew:
             crashed, innocent = True, node_died(error)
             # Of many, nobody knows which one it was.
             guilty = not innocent and name not in self._frozen and not is_shared(name)
+        except RayError as error:
+            self.unfit(name, error)
+            crashed, guilty = True, not is_shared(name)
         member = self._roster.leave(name)
         self._handles.pop(name, None)
         self._heard.pop(name, None)
@@ -296,6 +309,14 @@ class Crew:
             await asyncio.sleep(AFTER_RECOVERY)
             await self.forget(name)
             self._threads.act()
+
+    def unfit(self, name: str, error: Exception) -> None:
+        """End an actor whose calls fail as nobody foresaw. Its process has no memory left, say, or can start no OS
+        thread: it would claim threads and not drive them."""
+        LOGGER.warning("%s is of no use any more and is ended: %s", name, error)
+        self._roster.become(name, Phase.LEAVING, time.monotonic())
+        if name in self._handles:
+            ray.kill(self._handles[name], no_restart=True)
 
     async def expired(self, lease: OwnerRecord) -> None:
         """An owner is frozen or cut off. Its process is killed first, since it may hold the store's lock; the crash

@@ -55,6 +55,8 @@ class Host:
     """A thread was given up."""
     insist: Callable[[HostedThread], None]
     """A node did not stop when it was told to."""
+    exhausted: Callable[[BaseException], None]
+    """The engine has run out of memory or OS threads: ends the process."""
     scheduler: Scheduler | None = None
     """Gives the threads their turns; None where each has an OS thread to itself."""
 
@@ -185,8 +187,18 @@ class HostedThread:
             # While it was restored: the thread is not to blame, and some owner tries again.
             self.outcome = Outcome(self.thread_id, self.record.epoch, "unavailable", str(error))
         except BaseException as error:  # noqa: BLE001 — the supervisor must hear of it, or the thread is stranded
+            if _is_exhaustion(error) or _is_exhaustion(error.__cause__):
+                self._host.exhausted(error)
             self.outcome = Outcome(self.thread_id, self.record.epoch, "error", f"{type(error).__name__}: {error}")
         finally:
             self._executor.stop()
             self._host.gone(self)
             self.ended.set()
+
+
+def _is_exhaustion(error: BaseException | None) -> bool:
+    """Whether it is the process that has run out of something, whatever thread it drives. That it can start no OS
+    thread Python says only in words."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    )

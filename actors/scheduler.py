@@ -114,11 +114,11 @@ class Scheduler:
                 self._pressed.notify()
 
     def _hire(self) -> None:
-        self._workers += 1
         threading.Thread(target=self._serve, name="perdure-shared", daemon=True).start()
+        self._workers += 1
         if not self._watched:
-            self._watched = True
             threading.Thread(target=self._watch, name="perdure-shared-watch", daemon=True).start()
+            self._watched = True
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -184,4 +184,7 @@ class Scheduler:
         if self._idle or any(began > long_before for began in self._turns.values()):
             return
         for _ in range(min(len(self._ready), self._workers or 1, self._most - self._workers)):
-            self._hire()
+            try:
+                self._hire()
+            except RuntimeError:
+                return  # the process may have no more OS threads; those that it has go on, the next look tries again

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from ..runtime.clock import SystemClock
 from ..runtime.drive import store_backoff
@@ -317,15 +317,20 @@ class Service:
             if isinstance(error, ServiceError):
                 self._roster.become(name, Phase.LEAVING, time.monotonic())
             for thread in threads:
-                self._unasked(name, thread.thread_id)
-            for thread in threads:
                 await self._recover(thread.thread_id, name)
             return
-        except Exception as error:  # the actor could not take them, for whatever reason; the sweep tries again
+        except StoreError as error:
             LOGGER.warning("%s did not take %s", name, [one.thread_id for one in threads], exc_info=error)
             for thread in threads:
                 self._unasked(name, thread.thread_id)
             await asyncio.sleep(store_backoff(3))
+        except RayError as error:
+            # Nothing of theirs has run: whatever it is that the process lacks, they did not take it.
+            self._crew.unfit(name, error)
+            await asyncio.sleep(store_backoff(3))
+            for thread in threads:
+                await self._recover(thread.thread_id, name, died=False)
+            return
         else:
             for thread, epoch in zip(threads, epochs, strict=True):
                 self._answered(name, thread.thread_id, epoch)
@@ -408,13 +413,18 @@ class Service:
             (self._shared_line if thread.shared else self._line).remove(thread.thread_id)
             await self._park(thread.thread_id, reason)
 
-    async def _recover(self, thread_id: str, name: str) -> None:
+    async def _recover(self, thread_id: str, name: str, *, died: bool = True) -> None:
+        """Put a thread of an actor that is gone back in the line. `died`: over whatever it had."""
         try:
             row = await asyncio.to_thread(self.store.thread, thread_id)
         except StoreError:
-            return
+            return  # the sweep meets it again
+        finally:
+            # Not before: a sweep in between would take it for the thread of an actor that crashed.
+            if self._asking.get(thread_id) == name:
+                self._unasked(name, thread_id)
         if row.status.runnable and row.owner in ("", name):
-            self._wait(row, died=row.owner == name)
+            self._wait(row, died=died and row.owner == name)
         self.act()
 
     # -- for clients ---------------------------------------------------------------------------------------------

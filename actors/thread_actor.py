@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -38,6 +39,7 @@ from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
 
+LOGGER = logging.getLogger("perdure.actor")
 LOOK = 5.0
 """Seconds after which a call that waits looks whether its supervisor is still the newest."""
 
@@ -109,6 +111,7 @@ class ThreadActor:
             cache=ReadCache(),
             gone=self._left,
             insist=self._insist,
+            exhausted=self._exhausted,
             scheduler=Scheduler(self._writer, settings.shared_threads) if shared else None,
         )
         self._lease.start(self._gate_opened)
@@ -172,8 +175,7 @@ class ThreadActor:
                 self._claiming -= 1
                 self._touched = time.monotonic()
         epochs = {thread.thread_id: thread.record.epoch for thread in hosted}
-        for thread in hosted:
-            thread.start()
+        self._begin(hosted)
         return [epochs.get(order.thread_id, 0) for order in orders]
 
     def settled(self, after: int) -> tuple[int, list[Outcome]]:
@@ -218,7 +220,6 @@ class ThreadActor:
             if self._hosted or self._claiming:
                 return False
             self._retired.set()
-        threading.Thread(target=self._leave, name="perdure-leave", daemon=True).start()
         return True
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -246,6 +247,26 @@ class ThreadActor:
                 park(self._store, one.thread, self._clock, str(error))
             return []
         return [self._make(one, loaded, graph) for one in claimed]
+
+    def _begin(self, hosted: Sequence[HostedThread]) -> None:
+        for position, thread in enumerate(hosted):
+            try:
+                thread.start()
+            except BaseException:
+                # What is not driven must not be listed as hosted, or it is stranded: every supervisor would leave it
+                # to this actor.
+                with self._lock:
+                    for left in hosted[position:]:
+                        self._hosted.pop(left.thread_id, None)
+                raise
+
+    def _exhausted(self, error: BaseException) -> None:
+        """This process has no memory or no OS threads left for the engine: it ends, since it can drive nobody. The
+        supervisor sees a crash."""
+        try:
+            LOGGER.critical("actor %s ends: %r", self._name, error)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _spent(self, claimed: Claimed) -> bool:
         """Park a thread whose budget is more than spent. The loop pauses one whose budget is spent: that it was not
@@ -323,13 +344,14 @@ class ThreadActor:
             return self._portal
 
     def _watch_idle(self) -> None:
-        """End by itself where no supervisor has asked for it and nothing is hosted."""
+        """Wait for the end, which comes by itself where no supervisor asks for it and nothing is hosted."""
         alone = 2 * self._settings.idle.total_seconds()
         while not self._retired.wait(min(1.0, alone / 4)):
             if self._threads():
                 self._touched = time.monotonic()
             elif time.monotonic() - self._touched > alone:
                 self.retire()
+        self._leave()
 
     def _leave(self) -> None:
         self._lease.stop()

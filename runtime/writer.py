@@ -260,11 +260,18 @@ class Writer:
             with self._ready_lock:
                 lanes = sorted(self._ready, key=lambda lane: lane.thread_id)
                 self._ready.clear()
-            loaded = [(lane, commit) for lane in lanes if not lane.dead and (commit := lane.load(self._clock))]
+            loaded = [(lane, commit) for lane in lanes if not lane.dead and (commit := self._load(lane))]
             if not loaded:
                 return False
             self._write(loaded)
             return True
+
+    def _load(self, lane: Lane) -> Commit | None:
+        try:
+            return lane.load(self._clock)
+        except Exception as error:  # noqa: BLE001 — the lane must hear of it: what it had queued is lost
+            lane.fail(_final(error))
+            return None
 
     def _write(self, loaded: list[tuple[Lane, Commit]]) -> None:
         try:
@@ -275,9 +282,8 @@ class Writer:
                 self._ready.update((lane, None) for lane, _ in loaded)
             raise
         except Exception as error:  # noqa: BLE001 — the lanes must hear of it, or their threads would wait for ever
-            final = error if isinstance(error, StoreError) else StoreError(f"the commit failed: {error!r}")
             for lane, _ in loaded:
-                lane.fail(final)
+                lane.fail(_final(error))
             return
         self.stalled = ""
         for (lane, _), result in zip(loaded, results, strict=True):
@@ -285,3 +291,11 @@ class Writer:
             if lane.queue:
                 with self._ready_lock:
                     self._ready[lane] = None
+
+
+def _final(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    final = StoreError(f"the commit failed: {error!r}")
+    final.__cause__ = error
+    return final

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import operator
+import os
 import resource
 import threading
 from pathlib import Path
@@ -27,13 +28,16 @@ class Hard(TypedDict, total=False):
 
 
 def hoard(folder: str) -> list[bytes]:
-    """Take memory until there is none: the process may grow by `ROOM`."""
+    """Take memory until there is none: the process may grow by `ROOM`, as long as this runs."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    size = pages * resource.getpagesize() + ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, before[1]))
     taken = []
-    while not fixed(folder):
-        taken.append(bytes(1 << 20))
+    try:
+        while not fixed(folder):
+            taken.append(bytes(1 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
     return taken
 
 
@@ -44,11 +48,17 @@ def misbehave(do: str, folder: str) -> Any:
     return len(hoard(folder)) if do == "hoard" else threading.Lock()
 
 
+def wedge(state: Hard) -> dict[str, Any]:
+    """Leave a process that can start no OS thread for whoever comes next."""
+    threading.stack_size(1 << 48)
+    return {"items": [os.getpid()]}
+
+
 def choose(state: Hard) -> str | list[Send]:
     do = state["do"]
     if do.startswith("fan-"):
         return [Send("part", {"do": do.removeprefix("fan-"), "i": i, "folder": state["folder"]}) for i in range(2)]
-    return "hold" if do == "hold" else "single"
+    return do if do in ("hold", "wedge") else "single"
 
 
 def single(state: Hard) -> dict[str, Any]:
@@ -71,8 +81,8 @@ def hold(state: Hard) -> dict[str, Any]:
 
 
 builder = StateGraph(Hard)
-for node in (single, part, hold):
+for node in (single, part, hold, wedge):
     builder.add_node(node.__name__, node)
     builder.add_edge(node.__name__, END)
-builder.add_conditional_edges(START, choose, ["single", "part", "hold"])
+builder.add_conditional_edges(START, choose, ["single", "part", "hold", "wedge"])
 graph = builder.compile(name="hard", version="1")

@@ -64,3 +64,17 @@ def test_a_node_that_holds_the_gil_for_longer_than_a_lease_loses_its_process(cli
     assert lines(folder, "hold") == ["hold", "hold"]
     assert (thread.info.epoch, thread.info.crashes) == (2, 0)
     eventually(lambda: not first.alive, 60, "the end of the process that held it")
+
+
+def test_a_process_that_can_start_no_os_thread_strands_nobody(client: Client, folder: str) -> None:
+    """It claimed the next thread, could not drive it, and held it for ever."""
+    (pid,) = client.submit(graph, {"do": "wedge"}).result(timeout=60)["items"]
+    process = ProcessId.of(pid)
+    for _ in range(4):
+        thread = client.submit(graph, {"do": "hold", "folder": folder, "microseconds": 1})
+        assert thread.result(timeout=60)["items"] == ["held"]
+        assert thread.info.crashes == 0
+        if thread.info.epoch == 2:
+            break
+    eventually(lambda: not process.alive, 60, "the end of the process that is of no use")
+    assert thread.info.epoch == 2
