@@ -17,12 +17,12 @@ from ..stores.errors import StoreError, StoreMisuse
 from ..stores.records import GraphRecord, OwnerRecord
 from .answers import answer
 from .chores import Chores
+from .deaths import blames, cause_of
 from .errors import GraphLoadError, Superseded
 from .hosting import Outcome
 from .line import Waiting
-from .members import Phase, Start
+from .members import ANYWHERE, Phase, Start
 from .names import is_shared, new_owner
-from .nodes import node_died
 from .pool import find_actor, find_actors, start_actor
 from .reaper import reap, reap_elsewhere, this_host
 from .roster import Roster
@@ -187,7 +187,11 @@ class Crew:
         `ThreadActor.host` raises, `RayActorError` or `KeyError` if the actor is gone, `StoreError`."""
         graph = await self._graph(threads[0].graph_key)
         orders = [Order(thread.thread_id, thread.epoch, thread.crashed) for thread in threads]
-        epochs: list[int] = await answer(self._handles[name].host.remote(orders, graph))
+        handle = self._handles[name]
+        try:
+            epochs: list[int] = await answer(handle.host.remote(orders, graph))
+        except ActorUnavailableError as lost:
+            raise await self._cause_of(lost, name, handle) from lost
         return epochs
 
     def poke(self, name: str, thread_id: str) -> None:
@@ -279,8 +283,7 @@ class Crew:
         """The never-ending call: that it fails is the crash signal, some ten milliseconds after the crash."""
         crashed, guilty, innocent = False, False, False
         try:
-            if not await answer(handle.watch.remote()):
-                raise Superseded(f"another supervisor watches {name}")
+            await self._end_of(name, handle)
         except ActorUnavailableError:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = innocent = True
@@ -288,9 +291,9 @@ class Crew:
         except RuntimeEnvSetupError:
             pass  # it never was; who has started it sees to that
         except RayActorError as error:
-            crashed, innocent = True, node_died(error)
+            crashed, innocent = True, not blames(error)
             # Of many, nobody knows which one it was.
-            guilty = not innocent and name not in self._frozen and not is_shared(name)
+            guilty = self.blames(name, error) and not is_shared(name)
         except RayError as error:
             self.unfit(name, error)
             crashed, guilty = True, not is_shared(name)
@@ -305,10 +308,25 @@ class Crew:
             self._threads.lost(name, Waiting(thread_id, epoch, graph_key, guilty, shared))
         self._threads.act()
         if crashed:
-            self._frozen.discard(name)
             await asyncio.sleep(AFTER_RECOVERY)
+            self._frozen.discard(name)
             await self.forget(name)
             self._threads.act()
+
+    async def _end_of(self, name: str, handle: Any) -> None:
+        try:
+            if not await answer(handle.watch.remote()):
+                raise Superseded(f"another supervisor watches {name}")
+        except ActorUnavailableError as lost:
+            raise await self._cause_of(lost, name, handle) from lost
+
+    async def _cause_of(self, lost: ActorUnavailableError, name: str, handle: Any) -> RayActorError:
+        member = self._roster.members.get(name)
+        return await cause_of(lost, handle, member.node if member is not None else ANYWHERE)
+
+    def blames(self, name: str, error: Exception) -> bool:
+        """Whether what an actor hosted may have ended it: not its node, nor we because it was frozen."""
+        return blames(error) and name not in self._frozen
 
     def unfit(self, name: str, error: Exception) -> None:
         """End an actor whose calls fail as nobody foresaw. Its process has no memory left, say, or can start no OS

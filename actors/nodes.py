@@ -1,11 +1,10 @@
-"""The nodes of the Ray cluster: which there are, and whether one was lost."""
+"""The nodes of the Ray cluster: which there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import ray
-from ray.exceptions import RayActorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,3 @@ def living_nodes() -> list[Node]:
         for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own gap
         if node["Alive"]
     ]
-
-
-def node_died(error: RayActorError) -> bool:
-    """Whether an actor is gone because its node is: then what it hosted is not to blame. Ray says so only in words."""
-    return "node has died" in str(error)

@@ -316,8 +316,9 @@ class Service:
             # Dead or ending, maybe before it could be asked. Whether it had claimed the threads, the store knows.
             if isinstance(error, ServiceError):
                 self._roster.become(name, Phase.LEAVING, time.monotonic())
+            died = self._crew.blames(name, error)
             for thread in threads:
-                await self._recover(thread.thread_id, name)
+                await self._recover(thread.thread_id, name, died=died)
             return
         except StoreError as error:
             LOGGER.warning("%s did not take %s", name, [one.thread_id for one in threads], exc_info=error)

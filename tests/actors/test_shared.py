@@ -68,8 +68,8 @@ def test_one_poisonous_thread_among_fifty_is_the_only_one_that_is_paused(serve: 
     processes = {name: {pid for _, _, pid in steps(folder, name)} for name in names}
     assert all(len(found) <= 2 for found in processes.values())
     assert {thread.info.epoch for thread in neighbours} <= {1, 2}
-    # Beside the others, and at least twice alone.
-    assert len({pid for _, _, pid in steps(folder, "poison")}) >= 3
+    # Once beside the others, which is charged to nobody, and then alone as often as its budget allows.
+    assert len({pid for _, _, pid in steps(folder, "poison")}) == 3
     assert client.submit(walk, given("late", folder), isolation="shared").result(timeout=PATIENCE)["n"] == 20
 
 
