@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import ray
+import ray._private.state
 from ray.exceptions import ActorUnavailableError, RayActorError
 
 from .answers import answer
@@ -46,6 +47,18 @@ async def cause_of(lost: ActorUnavailableError, handle: Any, node_id: str) -> Ra
         else:
             break  # it lives
     return lost
+
+
+async def died_alone(name: str) -> bool:
+    """Whether a dead actor, whose end no supervisor has seen, died while its node went on. True also where the
+    cluster's head does not know: it forgets the dead in the end."""
+    try:
+        async with asyncio.timeout(REPORT):
+            known = await asyncio.to_thread(ray._private.state.actors)
+    except TimeoutError:
+        return True
+    places = [one["Address"]["NodeID"] for one in known.values() if one["Name"] == name]
+    return not places or await _answers(places[-1])
 
 
 async def _answers(node_id: str) -> bool:

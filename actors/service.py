@@ -26,6 +26,7 @@ from .capacity import plan_shared
 from .charging import charged, shares
 from .chores import Chores
 from .crew import Crew
+from .deaths import died_alone
 from .drains import read_drain
 from .errors import ServiceError
 from .hosting import Outcome
@@ -218,7 +219,7 @@ class Service:
             self._wait(row, died=False)
         elif verdict is Verdict.TAKE_AFTER_CRASH:
             if not await self._crew.meet(row.owner):
-                self._wait(row, died=True)
+                self._wait(row, died=await died_alone(row.owner))
         elif verdict is Verdict.ASK_LEASE:
             await self._ask_lease(row, leases)
         elif verdict is Verdict.ASK_OWNER:

@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 
 from perdure import Client, connect
+from perdure.actors.names import NAMESPACE, supervisor_name
 from perdure.stores.processes import ProcessId
-from tests.actors.services import end, eventually, owner_pid
+from tests.actors.services import end, eventually, key_of, owner_pid, supervisor_process
 from tests.faults.counting import start_counting
 from tests.nodes.machines import HEAD, NODES, Machines
 from tests.nodes.placing import every, spread
@@ -24,6 +27,14 @@ def client(machines: Machines, postgres_server: PostgresDatabases) -> Iterator[C
     with connect(postgres_server.database(), address=machines.address) as found:
         yield found
         end(found)
+
+
+def supervisor_node(client: Client) -> str:
+    """Ray's id of the node that the supervisor is on."""
+    supervisor = ray.get_actor(supervisor_name(key_of(client)), namespace=NAMESPACE)
+    asked: Any = supervisor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+    found: str = ray.get(asked)
+    return found
 
 
 def lose(machines: Machines, name: str, how: str) -> None:
@@ -44,6 +55,7 @@ def test_its_threads_go_on_elsewhere(client: Client, machines: Machines, tmp_pat
     lose(machines, lost, how)
     for running in threads[lost]:
         eventually(lambda: running.thread.info.epoch > 1, 60, "a new owner")  # noqa: B023 — called at once
+        assert running.thread.info.crashes == 0
     for running in every(threads):
         running.go_on()
         running.finish(client)
@@ -53,6 +65,24 @@ def test_its_threads_go_on_elsewhere(client: Client, machines: Machines, tmp_pat
         machines.forget(lost)
     machines.add(lost)
     assert set(machines.names().values()) == {HEAD, *NODES}
+
+
+@pytest.mark.full
+def test_a_node_is_lost_while_no_supervisor_looks(client: Client, machines: Machines, tmp_path: Path) -> None:
+    """The next supervisor found owners that were gone, took that for crashes and charged them."""
+    process, node = supervisor_process(client), supervisor_node(client)
+    lost, threads = spread(client, machines, tmp_path, [name for name in NODES if name != machines.names()[node]])
+    process.send(signal.SIGSTOP)
+    lose(machines, lost, "killed")
+    process.send(signal.SIGKILL)
+    for running in threads[lost]:
+        eventually(lambda: running.thread.info.epoch > 1, 60, "a new owner")  # noqa: B023 — called at once
+        assert running.thread.info.crashes == 0
+    for running in every(threads):
+        running.go_on()
+        running.finish(client)
+    machines.forget(lost)
+    machines.add(lost)
 
 
 def test_the_gcs_is_killed_and_started_again(client: Client, machines: Machines, tmp_path: Path) -> None:
