@@ -13,9 +13,9 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, Runti
 
 from ..runtime.drive import store_backoff
 from ..stores.base import CheckpointStore
-from ..stores.errors import StoreError, StoreMisuse
+from ..stores.errors import FINAL, StoreError
 from ..stores.records import GraphRecord, OwnerRecord
-from .answers import answer
+from .answers import answer, told
 from .chores import Chores
 from .deaths import blames, cause_of
 from .errors import GraphLoadError, Superseded
@@ -133,9 +133,9 @@ class Crew:
         await asyncio.sleep(delay + (store_backoff(failures) if failures else 0.0))
         try:
             environment = environment_of(await self._graph(graph_key), self._settings.signing_key)
-        except StoreError:
+        except StoreError as error:
             self._roster.leave(name)
-            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
+            await self._store_failed(graph_key, failures, error)
             return
         handle = self._handles[name] = start_actor(name, self._settings, wanted.node, environment)
         self._look_after(name, handle)
@@ -144,14 +144,9 @@ class Crew:
             await answer(handle.prepare.remote(await self._graph(graph_key)))
         except GraphLoadError:
             pass  # `host` meets it again, and pauses the thread with the reason
-        except StoreMisuse as error:
+        except StoreError as error:
             handle.retire.remote()
-            await self._give_up(graph_key, str(error))
-            return
-        except StoreError:
-            # The store is away, full or slow: nobody's fault, and the next start waits longer.
-            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
-            handle.retire.remote()
+            await self._store_failed(graph_key, failures, error)
             return
         except RuntimeEnvSetupError as error:
             await self._give_up(graph_key, f"its runtime environment cannot be set up: {error}")
@@ -170,6 +165,14 @@ class Crew:
         self._start_failures.pop(graph_key, None)
         self._roster.become(name, Phase.IDLE, time.monotonic())
         self._threads.act()
+
+    async def _store_failed(self, graph_key: str, failures: int, error: StoreError) -> None:
+        if isinstance(error, FINAL):
+            # The graph's record is damaged, gone, or sealed with a key that nobody has given.
+            await self._give_up(graph_key, f"its graph cannot be read: {told(error)}")
+        else:
+            # The store is away, full or slow: nobody's fault, and the next start waits longer.
+            self._start_failures[graph_key] = min(failures + 1, START_FAILURES - 1)
 
     async def _give_up(self, graph_key: str, reason: str) -> None:
         self._start_failures.pop(graph_key, None)

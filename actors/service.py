@@ -18,9 +18,10 @@ from ray.exceptions import RayActorError, RayError
 
 from ..runtime.clock import SystemClock
 from ..runtime.drive import store_backoff
-from ..stores.errors import StoreError, UnknownThread
+from ..stores.errors import FINAL, StoreError, UnknownThread
 from ..stores.processes import ProcessId
 from ..stores.records import ENDED, SERVICE, Status, ThreadFilter, ThreadRecord
+from .answers import told
 from .backoff import restart_delay
 from .capacity import plan_shared
 from .charging import charged, shares
@@ -108,6 +109,9 @@ class Service:
         while True:
             try:
                 await self._sweep()
+            except FINAL as error:
+                # Nothing mends this but somebody who hears of it.
+                LOGGER.warning("the supervisor of %s cannot look through it: %s", self.settings.store.where, error)
             except StoreError:
                 pass  # away: hints still work, and the next sweep looks again
             await asyncio.sleep(self.settings.sweep.total_seconds())
@@ -321,6 +325,12 @@ class Service:
             for thread in threads:
                 await self._recover(thread.thread_id, name, died=died)
             return
+        except FINAL as error:
+            # What they have in common cannot be read (their graph), or one of them: each is paused with the reason.
+            for thread in threads:
+                self._unasked(name, thread.thread_id)
+            for thread in threads:
+                await self._park(thread.thread_id, f"it cannot be taken: {told(error)}")
         except StoreError as error:
             LOGGER.warning("%s did not take %s", name, [one.thread_id for one in threads], exc_info=error)
             for thread in threads:

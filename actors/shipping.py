@@ -186,7 +186,7 @@ def _root_of(module: ModuleType) -> str:
 
 
 def _import(record: GraphRecord) -> CompiledGraph:
-    reference = record.body.decode()
+    reference = record.body.decode(errors="backslashreplace")
     module_name, _, attribute = reference.partition(":")
     for path in record.paths:
         if path not in sys.path:

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from ..stores.records import ThreadRecord
+from .key_proof import KeyProof, prove
 from .names import NAMESPACE, supervisor_name
 from .service import STORE_CALLS, Service
 from .settings import ServiceSettings
@@ -69,8 +70,13 @@ class Supervisor:
         return self._service.at_work(node)
 
     def settings(self) -> ServiceSettings:
-        """How the service was started."""
-        return self._service.settings
+        """How the service was started; its keys are left out."""
+        settings = self._service.settings
+        return replace(settings, store=replace(settings.store, keys=None, allow_plaintext=False), signing_key=b"")
+
+    def prove_keys(self, challenge: bytes) -> KeyProof:
+        """See `key_proof.prove`. Raises `StoreMisuse`."""
+        return prove(self._service.settings.store, challenge)
 
     def stop(self) -> None:
         """See `Service.stop`."""

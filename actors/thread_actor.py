@@ -22,7 +22,7 @@ from ..runtime.portal import BackgroundLoop, Portal
 from ..runtime.ports import LoopLimits
 from ..runtime.preload import preload
 from ..runtime.writer import Writer
-from ..stores.errors import StoreError
+from ..stores.errors import FINAL, StoreError
 from ..stores.processes import ProcessId
 from ..stores.records import Claim, Claimed, GraphRecord, OwnerRecord
 from .errors import GraphLoadError, ServiceError
@@ -242,7 +242,7 @@ class ThreadActor:
         claimed = [one for one in taken if isinstance(one, Claimed) and not self._spent(one)]
         try:
             loaded = self._load(graph)
-        except GraphLoadError as error:
+        except (GraphLoadError, *FINAL) as error:
             for one in claimed:
                 park(self._store, one.thread, self._clock, str(error))
             return []

@@ -79,7 +79,8 @@ def connect(
     among them, `crash_budget` (3) crashes without progress, `cancel_grace` (5 s) before a cancelled node loses its
     process, `housekeeping` (30 s) between two looks for what retention is to drop.
 
-    Raises `StoreMisuse` for a URL of an unknown scheme, or SQLite on a cluster of several machines; `HeadError`.
+    Raises `StoreMisuse` for a URL of an unknown scheme, SQLite on a cluster of several machines, or keys that do not go
+    with those of the service where it runs already; `HeadError`; `ServiceError` if the service does not answer.
     """
     config = _config(store, options, keys, shared_path=shared_path, local=address is None)
     opened: CheckpointStore | None = None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from ..actors.errors import ServiceError
+from ..actors.key_proof import CHALLENGE_SIZE, KeyProof, differences, prove
 from ..actors.names import NAMESPACE, supervisor_name
 from ..actors.settings import ServiceSettings
 from ..actors.shards import shard_key, shard_of
 from ..actors.supervisor import SUPERVISOR_OPTIONS, SupervisorClass
+from ..stores.errors import StoreError, StoreMisuse
 from ..stores.records import ThreadRecord
 
 NOTICE_TIMEOUT = 5.0
@@ -26,8 +29,12 @@ class Supervisors:
     how many there are, else to the first, which passes them on."""
 
     def __init__(self, settings: ServiceSettings, busy_file: str) -> None:
+        """Raises `StoreMisuse` if the service runs already, with keys that do not go with those of `settings`;
+        `ServiceError` if it does not answer."""
         self._settings = settings
-        options = {"name": supervisor_name(shard_key(settings, 0)), "namespace": NAMESPACE, **SUPERVISOR_OPTIONS}
+        name = supervisor_name(shard_key(settings, 0))
+        self._check_keys(name)
+        options = {"name": name, "namespace": NAMESPACE, **SUPERVISOR_OPTIONS}
         self._handles: dict[int, Any] = {0: SupervisorClass.options(**options).remote(settings, busy_file)}
         self._shards = 1
         """As far as is known: who started the service may have asked for more."""
@@ -74,6 +81,32 @@ class Supervisors:
                 time.sleep(POLL)
             except RayError as error:
                 raise ServiceError(f"a supervisor does not answer: {error}") from error
+
+    def _check_keys(self, name: str) -> None:
+        """Compare with the service that runs, if one does: what either writes, the other has to read."""
+        challenge, deadline = os.urandom(CHALLENGE_SIZE), time.monotonic() + ANSWER_TIMEOUT
+        own = prove(self._settings.store, challenge)
+        while True:
+            try:
+                running: Any = ray.get_actor(name, namespace=NAMESPACE)
+                proof: KeyProof = ray.get(running.prove_keys.remote(challenge), timeout=ANSWER_TIMEOUT)
+                break
+            except ValueError:
+                return  # there is none: this client's keys are those of the service from now on
+            except RayActorError as error:
+                # It is being restarted, or has ended and will not be found any more.
+                if time.monotonic() > deadline:
+                    raise ServiceError(f"a supervisor does not answer: {error}") from error
+                time.sleep(POLL)
+            except RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, StoreError) else error) from None
+            except RayError as error:
+                raise ServiceError(f"a supervisor does not answer: {error}") from error
+        if found := differences(own, proof):
+            raise StoreMisuse(
+                f"the service of {self._settings.store.where} runs with other keys: {'; '.join(found)}. Connect with "
+                "the service's keys; or, to change those, end it (`perdure down` on this machine) and connect anew"
+            )
 
     def all(self) -> list[Any]:
         """Each of them. Raises `ServiceError`."""

@@ -140,6 +140,11 @@ class NewerFormat(StoreError):
     """A record was written by a newer Perdure."""
 
 
+FINAL = (Corrupt, NewerFormat, StoreMisuse)
+"""Errors that the same call raises again until somebody has mended the record, the keys or the call: nobody should wait
+for that by repeating it."""
+
+
 class Unencodable(StoreError):
     """A value has a type that cannot be stored."""
 
