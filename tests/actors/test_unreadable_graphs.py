@@ -51,7 +51,11 @@ def test_a_record_that_cannot_be_read_pauses_its_threads(
         with pytest.raises(Paused, match=text):
             one.result(timeout=30)
     other.cancel()
-    eventually(lambda: other.status == "cancelled", 30, "the cancel")
+    try:
+        eventually(lambda: other.status == "cancelled", 30, "the cancel")
+    except AssertionError as error:
+        seen = (client.store.thread(other.thread_id), phases(client), client._supervisors.stalled(other.thread_id))
+        raise AssertionError(f"not cancelled: row, phases of actors, what the supervisor says: {seen}") from error
     eventually(lambda: "starting" not in phases(client), 30, "the roster")
     body(client, record.graph_key, good)
     thread.retry()
