@@ -145,7 +145,7 @@ class Crew:
         except GraphLoadError:
             pass  # `host` meets it again, and pauses the thread with the reason
         except StoreError as error:
-            handle.retire.remote()
+            self.retire(name)
             await self._store_failed(graph_key, failures, error)
             return
         except RuntimeEnvSetupError as error:
