@@ -45,6 +45,7 @@ def test_threads_run_on_an_encrypted_store(head: HeadOptions, tmp_path: Path, mo
     client = connect(url, head=head, keys=KeySource(variable="TEST_KEYS"))
     try:
         _run(client, folder)
+        _refused(client, url, head, ring)
         shell = Shell(url, head.folder, {"PERDURE_KEYS": ""})
         code, _, err = shell("show", "asks")
         assert code == 2
@@ -65,6 +66,14 @@ def test_threads_run_on_an_encrypted_store(head: HeadOptions, tmp_path: Path, mo
         assert files_with(head.folder, written) == []
 
 
+def _refused(client: Client, url: str, head: HeadOptions, ring: Keyring) -> None:
+    """Clients whose keys do not go with those of the service were let in, and their threads waited for a service that
+    could not read them."""
+    with pytest.raises(StoreMisuse, match=r"key 'k2', the first one given, is not among those of the service .k1."):
+        connect(url, head=head, keys=ring.rotated("k2"))
+    assert client._supervisors.ask("settings")[0].store.keys is None
+
+
 def _run(client: Client, folder: Path) -> None:
     thread = client.submit(asking, {"n": 4, "gate": "a very secret gate"}, thread_id="asks")
     with pytest.raises(Interrupted):
@@ -74,43 +83,6 @@ def _run(client: Client, folder: Path) -> None:
     assert "the gate is" in client.store.thread("fails").reason
     assert files_with(folder, "secret gate") == []
     assert files_with(folder, "the gate is") == []
-
-
-def test_a_client_whose_keys_do_not_go_with_those_of_the_service(head: HeadOptions, tmp_path: Path) -> None:
-    """Such a client was let in, and its threads waited for a service that could not read them."""
-    ring, url = Keyring.generate("k1"), f"sqlite:///{tmp_path}/keys.db"
-    newer = ring.rotated("k2")
-    client = connect(url, head=head, keys=ring)
-    try:
-        for config, text in (
-            (StoreConfig(url=url), "is encrypted; open it with its keys"),
-            (StoreConfig(url=url, keys=Keyring.generate("k1")), "key 'k1' of the service is another key"),
-            (StoreConfig(url=url, keys=Keyring.generate("k9")), "'k1', which is not among those given .k9."),
-            (StoreConfig(url=url, keys=newer), "key 'k2', the first one given, is not among those of the service .k1."),
-            (StoreConfig(url=url, keys=ring, allow_plaintext=True), "does not read what is not encrypted"),
-        ):
-            with pytest.raises(StoreMisuse, match=text) as refused:
-                connect(config, head=head)
-            for keys in (ring, newer, config.keys):
-                assert not isinstance(keys, Keyring) or keys.text().split(":")[1].strip() not in str(refused.value)
-        # The first step of replacing a key.
-        connect(url, head=head, keys=Keyring.of(dict(newer.keys), active="k1")).close()
-        assert client._supervisors.ask("settings")[0].store.keys is None
-    finally:
-        end(client)
-        client.close()
-
-
-def test_a_second_client_without_keys_joins_a_service_without_keys(head: HeadOptions, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/plain.db"
-    client = connect(url, head=head)
-    try:
-        connect(url, head=head).close()
-        with pytest.raises(StoreMisuse, match=r"does not encrypt, and key 'k1' was given|not encrypted"):
-            connect(url, head=head, keys=Keyring.generate("k1"))
-    finally:
-        end(client)
-        client.close()
 
 
 def test_a_service_is_found_after_its_password_was_changed() -> None:
