@@ -58,8 +58,14 @@ _WORKER: dict[bytes, WorkerState] = {}  # one per process and key: a worker proc
 
 
 @ray.remote(max_retries=0)
-def run_group(shared: Shared, tasks: list[Task]) -> list[Outcome]:
-    """Run tasks one after the other in a worker process."""
+def run_group(boxed: list[ObjectRef[Shared]], tasks: list[Task]) -> list[Outcome]:
+    """Run tasks one after the other in a worker process.
+
+    What they share comes boxed and is fetched here: as an argument Ray would hold it for the task, and never let go of
+    it if the owner dies meanwhile.
+    """
+    shared = ray.get(boxed[0])
+    boxed.clear()
     state = _WORKER.setdefault(shared.signing_key, WorkerState(shared.signing_key))
     state.packages.update(shared.packages)
     try:
@@ -176,7 +182,7 @@ class RayExecutor(InlineExecutor):
         assert self._step is not None
         assert self._shared is not None
         options = ray_options(self._step.topology.nodes[tasks[0].node].resources)
-        ref = run_group.options(**options).remote(self._shared, tasks)
+        ref = run_group.options(**options).remote([self._shared], tasks)
         group = _Group(ref, tasks)
         self._groups[id(group)] = group
         batch = self._batch

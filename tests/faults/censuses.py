@@ -39,16 +39,12 @@ class Census:
     @classmethod
     def of(cls, client: Client) -> Census:
         """Of now. The service should be at rest."""
-        stats = [
-            node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])  # type: ignore[no-untyped-call]  # the same
-            for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own gap
-            if node["Alive"]
-        ]
+        stats = _stats()
         workers = {worker.pid: worker for one in stats for worker in one.core_workers_stats}
         pids = {"client": psutil.Process().pid, "supervisor": supervisor_process(client).pid, **pool(client)}
         return cls(
             {name: _holding(pid, workers.get(pid)) for name, pid in pids.items()},
-            sum(one.store_stats.num_local_objects for one in stats),
+            _count(stats),
         )
 
     def grown(self, before: Census) -> dict[str, Counter[str]]:
@@ -60,6 +56,23 @@ class Census:
             for name, was in before.processes.items()
             if name in self.processes
         }
+
+
+def objects() -> int:
+    """The objects in Ray's stores, whosever they are."""
+    return _count(_stats())
+
+
+def _stats() -> list[Any]:
+    return [
+        node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])  # type: ignore[no-untyped-call]  # the same
+        for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own gap
+        if node["Alive"]
+    ]
+
+
+def _count(stats: list[Any]) -> int:
+    return sum(one.store_stats.num_local_objects for one in stats)
 
 
 def _holding(pid: int, worker: Any) -> Holding:
