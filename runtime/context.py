@@ -23,7 +23,8 @@ class NodeContext:
     """The thread's run, from 1."""
     attempt: int
     """1 for the first; more where the node raised and is retried, or where a process died of it. A node that goes on
-    after a wait is in the same attempt."""
+    after a wait is in the same attempt. Begins again at 1 with `thread.retry()`, by which a user asks for a new series
+    of attempts."""
     last_heartbeat: Any
     """The newest `heartbeat()` of this task, by whatever attempt; None if there was none."""
     _scope: Scope = field(repr=False, compare=False)
