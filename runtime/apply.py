@@ -13,7 +13,7 @@ from ..stores.history import HistoryReader
 from ..stores.records import Message, RunUpdate, Status
 from .calls import Call, CallKind
 from .commands import END, START, Send
-from .control import RUN_CHANNEL
+from .control import RUN_CHANNEL, TYPES
 from .errors import InvalidUpdateError, PerdureError
 from .options import RunOptions
 from .payloads import (
@@ -292,7 +292,8 @@ class Applier:
         # Of its origin's checkpoints a fork holds only the one that it took off from; others may be dropped any time.
         past = control.manifest.items() if seq < self._origin else ()
         adopted = {name: values[name] for name, version in past if version > 0}
-        options = values.pop(RUN_CHANNEL, {})
+        options = dict(values.pop(RUN_CHANNEL, {}))
+        options.pop(TYPES, None)
         position = position_at(seq, control, values)
         position.options = options
         position.adopted = adopted

@@ -11,7 +11,9 @@ from ..stores.errors import Corrupt, NewerFormat
 FORMAT = 1
 RUN_CHANNEL = "__run__"
 """Reserved channel: the options of the run in progress (configurable values, limits), so that forks and recovery have
-them."""
+them; and among them, under `TYPES`, the types of the channels as it began."""
+TYPES = "__types__"
+"""See `retyping.types_of`. Absent in what older versions wrote."""
 
 
 class Next(msgspec.Struct, frozen=True, array_like=True):

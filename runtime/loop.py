@@ -33,6 +33,7 @@ from .options import Durability, RunOptions, breakpoints
 from .ports import Ended, Event, Need, Poke, Ports, told_update
 from .recorder import Recorder
 from .restore import Restored, encode_result
+from .retyping import changed, misfit
 from .settled import Settled
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
@@ -61,6 +62,7 @@ class ThreadLoop:
         self._ports = ports
         self._kept = restored.kept
         self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock, restored.kept)
+        self._changed = changed(restored.types, topology)
         origin = record.origin.seq if record.origin is not None else 0
         self._applier = Applier(
             topology, codec, ports.history, record.thread_id, self._recorder, self._route, origin=origin
@@ -86,8 +88,7 @@ class ThreadLoop:
         # durable, would be taken for the one that ended the process.
         self._careful = record.seq + ports.limits.careful_commits if record.crashes else 0
         if not self.at.paused:
-            misfit = plan.fits(self.at.next, topology) if self.at.run_open else ""
-            self.at.paused = misfit or self._attempts.spent(ports.limits.crash_budget)
+            self.at.paused = self._misfit() or self._attempts.spent(ports.limits.crash_budget)
 
     def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
         """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop;
@@ -173,9 +174,15 @@ class ThreadLoop:
             return
         if options is not self._options:
             self._set_options(options)
-        if self.at.run_open and not self.at.paused and (misfit := plan.fits(self.at.next, self._topology)):
-            self._recorder.pause(misfit)
+        if not self.at.paused and (reason := self._misfit()):
+            self._recorder.pause(reason)
         self._announcer.note("update")
+
+    def _misfit(self) -> str:
+        """Why this version of the graph cannot go on with the run; empty if it can."""
+        if not self.at.run_open:
+            return ""
+        return plan.fits(self.at.next, self._topology) or misfit(self._changed, self.at.values, self._topology)
 
     # -- events --------------------------------------------------------------------------------------------------
 

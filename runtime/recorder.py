@@ -11,7 +11,7 @@ from ..stores.segments import Kind, Row
 from .calls import Call, Stop, encode_call, encode_stop
 from .checkpoints import EVERY_STEP, ON_REQUEST
 from .clock import Clock
-from .control import FORMAT, RUN_CHANNEL, Control
+from .control import FORMAT, RUN_CHANNEL, TYPES, Control
 from .draft import Draft
 from .kept import KeptRows
 from .merge import ChannelSizes, RowMaker, Write, gather, merge_writes
@@ -19,6 +19,7 @@ from .options import Durability, RunOptions
 from .plan import Successors
 from .position import NEW_BRANCH, Heartbeat, Position
 from .restore import encode_result
+from .retyping import types_of
 from .topology import Topology
 
 
@@ -42,6 +43,7 @@ class Recorder:
         self._full_at = 0.0
         """When the last full checkpoint was handed over, on the monotonic clock."""
         self._topology = topology
+        self._types = types_of(topology.channels)
         self._maker = RowMaker(topology, codec, sizes)
         self._clock = clock
         self._kept = kept
@@ -175,7 +177,8 @@ class Recorder:
             if not merge.tells_writes:
                 rows.extend(self._maker.write(name, seq, writer, update) for writer, update in grouped[name])
         if options is not None:
-            values[RUN_CHANNEL] = [self._maker.value(RUN_CHANNEL, seq, self._prev(RUN_CHANNEL, seq), options)]
+            kept = {**options, TYPES: self._types}
+            values[RUN_CHANNEL] = [self._maker.value(RUN_CHANNEL, seq, self._prev(RUN_CHANNEL, seq), kept)]
         for path, arg in after.sends.items():
             rows.append(self._maker.task(Kind.SEND, seq, seq, path, arg))
         for name, value in at.adopted.items():

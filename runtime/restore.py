@@ -16,7 +16,7 @@ from ..stores.segments import Kind, Row
 from .cache import ReadCache
 from .calls import Call, CallKind, Calls, decode_call, decode_question, decode_wait
 from .commands import Send
-from .control import RUN_CHANNEL, Control, decode_control
+from .control import RUN_CHANNEL, TYPES, Control, decode_control
 from .kept import KeptRows
 from .merge import ChannelSizes
 from .position import CHANGED_AFTER_END, Heartbeat, Position
@@ -31,6 +31,8 @@ class Restored:
     position: Position
     options: dict[str, Any]
     """Options of the run in progress, as its input message gave them."""
+    types: dict[str, str] = field(default_factory=dict)
+    """The channels' types when the run began (`retyping.types_of`); empty where nobody has noted them."""
     sizes: ChannelSizes = field(default_factory=ChannelSizes)
     kept: KeptRows | None = None
     """The rows that the position was made of, where they are to be remembered."""
@@ -57,6 +59,7 @@ def restore(
     sizes = ChannelSizes()
     position = Position()
     options: dict[str, Any] = {}
+    types: dict[str, str] = {}
     if record.head:
         control = load_head(reader, record)
         rows = reader.channels(control.manifest, at=record.head)
@@ -66,7 +69,8 @@ def restore(
         if kept is not None:
             kept.start(rows)
         values = values_of(rows, codec, record.thread_id)
-        options = values.pop(RUN_CHANNEL, {})
+        options = dict(values.pop(RUN_CHANNEL, {}))
+        types = options.pop(TYPES, {})
         position = position_at(record.head, control, values)
         if any(task.send for task in position.next):
             position.sends = load_sends(reader.told(record.head), codec)
@@ -75,7 +79,7 @@ def restore(
     runs = claimed.runs if claimed is not None else store.runs(record.thread_id)
     _add_run(position, record, runs)
     position.mail = list(claimed.messages if claimed is not None else store.messages(record.thread_id))
-    return Restored(position, options, sizes, kept, reader.segments)
+    return Restored(position, options, types, sizes, kept, reader.segments)
 
 
 def position_at(seq: int, control: Control, values: Values) -> Position:
