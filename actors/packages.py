@@ -2,7 +2,7 @@
 
 Ray would keep them in its head, from where they are gone when the cluster is started anew or nothing has used them for
 a while; threads live longer than both. So a package is put into the store under the hash of what it holds, and each
-process that needs it unpacks it on its own node.
+process that needs it unpacks it on its own node (`unpacking`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
-import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +21,7 @@ from typing import Any
 import msgspec
 
 from ..stores.records import GraphRecord
-from .errors import GraphLoadError, GraphNotShippable
+from .errors import GraphNotShippable
 
 PACKAGE = "package"
 """Kind of the record that holds a package."""
@@ -136,35 +133,3 @@ def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     info.compress_type = zipfile.ZIP_DEFLATED
     info.external_attr = 0o600 << 16
     archive.writestr(info, data)
-
-
-def unpacked(key: str, data: bytes) -> Path:
-    """The folder with a package's files, on this machine; it is unpacked at most once. Raises `GraphLoadError` for one
-    that is not what its key says."""
-    if key != f"{PACKAGE}-{hashlib.sha256(data).hexdigest()}":
-        raise GraphLoadError(key, "the package is not the one that was shipped; submit the graph again")
-    root = Path(tempfile.gettempdir()) / f"perdure-code-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
-    if root.stat().st_uid != os.getuid():
-        raise GraphLoadError(key, f"{root} belongs to another user; set TMPDIR to a folder of your own")
-    root.chmod(0o700)
-    folder = root / key
-    if not folder.is_dir():
-        draft = Path(tempfile.mkdtemp(dir=root))
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(draft)
-        try:
-            draft.rename(folder)
-        except OSError:
-            shutil.rmtree(draft)  # another process was first
-            if not folder.is_dir():
-                raise
-    return folder
-
-
-def use(folder: Path, *, working_dir: bool) -> None:
-    """Import from a package from now on; before what is installed, as it is what the user has asked for."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    if working_dir:
-        os.chdir(folder)

@@ -23,7 +23,8 @@ import msgspec
 from ..runtime.compiled import CompiledGraph
 from ..stores.records import GraphRecord
 from .errors import GraphLoadError, GraphNotShippable
-from .packages import Code, unpacked, use
+from .packages import Code
+from .unpacking import unpacked, use
 
 Fetch: TypeAlias = Callable[[str], bytes]
 """Gives the bytes of a package by its key."""

@@ -38,6 +38,7 @@ from .scheduler import Scheduler
 from .settings import ServiceSettings
 from .shipping import GraphCache
 from .store_actor import open_service_store
+from .unpacking import remove_unused
 
 LOGGER = logging.getLogger("perdure.actor")
 LOOK = 5.0
@@ -345,6 +346,7 @@ class ThreadActor:
 
     def _watch_idle(self) -> None:
         """Wait for the end, which comes by itself where no supervisor asks for it and nothing is hosted."""
+        self._clear_code()
         alone = 2 * self._settings.idle.total_seconds()
         while not self._retired.wait(min(1.0, alone / 4)):
             if self._threads():
@@ -352,6 +354,12 @@ class ThreadActor:
             elif time.monotonic() - self._touched > alone:
                 self.retire()
         self._leave()
+
+    def _clear_code(self) -> None:
+        try:
+            remove_unused()
+        except OSError as error:
+            LOGGER.warning("unpacked code that nobody uses could not be removed: %s", error)
 
     def _leave(self) -> None:
         self._lease.stop()

@@ -14,8 +14,9 @@ import pytest
 
 from perdure import END, START, CompiledGraph, StateGraph
 from perdure.actors.errors import GraphLoadError, GraphNotShippable
-from perdure.actors.packages import pack_code, unpacked
+from perdure.actors.packages import pack_code
 from perdure.actors.shipping import PACKAGED, environment_of, load, package_of, ship, trusted
+from perdure.actors.unpacking import unpacked
 from perdure.stores.records import GraphRecord
 
 KEY = b"a key of this test's cluster"
