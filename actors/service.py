@@ -33,6 +33,7 @@ from .lines import Lines
 from .members import Decision, Dispatch, Retire
 from .names import NAMESPACE, supervisor_name
 from .nodes import living_nodes
+from .options import keep_options
 from .reaper import this_host
 from .roster import Roster
 from .sentry import Sentry
@@ -79,6 +80,8 @@ class Service:
         self._timers = Timers(
             self.store, self.clock, settings.sweep.total_seconds(), self.chores, self, self._share.has
         )
+        self._noted = False
+        """The store knows how this service runs."""
         self._preloaded: dict[str, str] = {}
         """Which actor has read the state of a thread that is about to wake, by the thread's id."""
 
@@ -161,6 +164,9 @@ class Service:
         self.act()
 
     async def _sweep(self) -> None:
+        if self._share.leads and not self._noted:
+            await asyncio.to_thread(keep_options, self.store, self.settings)
+            self._noted = True
         await self.look_around()
         rows: list[ThreadRecord] = []
         cursor = None

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from ..actors.names import NAMESPACE
+from ..actors.options import read_options
 from ..actors.packages import pack_code
 from ..actors.settings import ServiceSettings
 from ..actors.store_actor import open_service_store
@@ -73,11 +74,12 @@ def connect(
     that of whoever started it). A memory store keeps nothing at rest: there keys are left out.
 
     `shared_path` declares that a SQLite file lies on a disk that all nodes share, and that locks work there. The other
-    options shape the service when this call is the one that starts it: `lease` (30 s) after which a silent owner counts
-    as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, of which `shared_actors` (4) may take
-    threads with isolation="shared", each `shared_threads` (64) at once, `shards` (1) supervisors that share the threads
-    among them, `crash_budget` (3) crashes without progress, `cancel_grace` (5 s) before a cancelled node loses its
-    process, `housekeeping` (30 s) between two looks for what retention is to drop.
+    options shape the service when this call is the one that starts it. The store keeps them, so that a service which is
+    started anew without them, after a restart of the cluster say, has those of the last one: `lease` (30 s) after which
+    a silent owner counts as frozen, `spares` (1) warm actors per graph, `max_actors` (16) on a node, of which
+    `shared_actors` (4) may take threads with isolation="shared", each `shared_threads` (64) at once, `shards` (1)
+    supervisors that share the threads among them, `crash_budget` (3) crashes without progress, `cancel_grace` (5 s)
+    before a cancelled node loses its process, `housekeeping` (30 s) between two looks for what retention is to drop.
 
     Raises `StoreMisuse` for a URL of an unknown scheme, SQLite on a cluster of several machines, or keys that do not go
     with those of the service where it runs already; `HeadError`; `ServiceError` if the service does not answer.
@@ -109,11 +111,12 @@ def connect(
             "cancel_grace": cancel_grace,
             "housekeeping": housekeeping,
         }
+        kept = read_options(opened) if opened is not None else {}
         settings = ServiceSettings(
             store=config,
             session=session,
             signing_key=key,
-            **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+            **(kept | {name: value for name, value in given.items() if value is not None}),
         )
         opened = opened or open_service_store(settings)
         supervisors = Supervisors(settings, busy_file)

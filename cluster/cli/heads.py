@@ -25,10 +25,11 @@ def up(
         float | None, typer.Option(min=0, metavar="SECONDS", help="Ends itself after so long without anything to do.")
     ] = None,
     max_actors: Annotated[
-        int | None, typer.Option(min=1, help="Thread actors on a node, where this starts the service; by default 16.")
+        int | None,
+        typer.Option(min=1, help="Thread actors on a node, where this starts the service; else as it last ran, or 16."),
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(min=1, help="Supervisors, where this starts the service; by default 1.")
+        int | None, typer.Option(min=1, help="Supervisors, where this starts the service; else as it last ran, or 1.")
     ] = None,
 ) -> Answer:
     """Start the local head (or join a cluster) and the service of the store; its unfinished threads go on.
