@@ -5,6 +5,8 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUPPORTED)' >/dev/null 2>&1; then command -v "$$name"; break; fi; done)
 BIN := .venv/bin
+# All tests with Ray in one process, all others in a second one (tests/side_by_side.py).
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo chaos test test-full bench lint clean
@@ -35,10 +37,10 @@ demo: venv  ## audit the standard library with a graph, kill its workers, watch 
 	$(BIN)/python -m perdure.examples.audit demo
 
 test: venv  ## all tests but the long ones; ruff, mypy and the import rules are among them
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(SIDE_BY_SIDE)
 
 test-full: venv  ## all tests
-	$(BIN)/pytest -q --full
+	$(BIN)/pytest -q --full $(SIDE_BY_SIDE)
 
 bench: venv  ## the benchmarks
 	$(BIN)/python -m benchmarks

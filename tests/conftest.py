@@ -19,6 +19,7 @@ from perdure.cluster.head import stop_head
 from tests.servers.cluster import ClusterDatabase, RedisCluster
 from tests.servers.postgres import PostgresDatabases, PostgresServer
 from tests.servers.redis import RedisDatabase, RedisServer
+from tests.side_by_side import check_servers, group
 
 DESELECTED = pytest.StashKey[int]()
 
@@ -38,13 +39,16 @@ class RootIsNoTestPackage:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoTestPackage())
+    check_servers(config)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the tests marked `full`, which take long")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    group(items)
     if config.getoption("--full"):
         return
     left_out = [item for item in items if item.get_closest_marker("full")]

@@ -13,6 +13,8 @@ import pytest
 
 from perdure.stores.processes import ProcessId, wait_gone
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[2]
 
 
