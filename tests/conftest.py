@@ -39,6 +39,8 @@ class RootIsNoTestPackage:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoTestPackage())
+    # Tests start hundreds of processes: what those import is compiled once, also where somebody set this.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     check_servers(config)
 
 
@@ -90,10 +92,10 @@ def postgres_server() -> Iterator[PostgresDatabases]:
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresDatabases) -> Iterator[str]:
-    """An empty database, dropped after the test."""
+    """An empty database, given back after the test."""
     url = postgres_server.database()
     yield url
-    postgres_server.drop(url)
+    postgres_server.give_back(url)
 
 
 @pytest.fixture(scope="session")

@@ -51,9 +51,10 @@ def finished(threads: list[ThreadHandle], until: int = 20) -> None:
         assert (thread.info.crashes, thread.status) == (0, Status.SUCCEEDED)
 
 
-def test_one_poisonous_thread_among_fifty_is_the_only_one_that_is_paused(serve: Serve, folder: str) -> None:
+@pytest.mark.parametrize("count", [12, pytest.param(50, marks=pytest.mark.full)])
+def test_one_poisonous_thread_among_many_is_the_only_one_that_is_paused(serve: Serve, folder: str, count: int) -> None:
     client = serve(**FEW, crash_budget=2)
-    names = [f"n{number}" for number in range(50)]
+    names = [f"n{number}" for number in range(count)]
     neighbours = share(client, folder, *names, until=40, seconds=0.02)
     (poison,) = share(client, folder, "poison", until=2, at_end="poison")
     assert len(begun(folder, *names, "poison")) == 1

@@ -1,4 +1,5 @@
-"""The command line as people use it: real processes, a real head."""
+"""The command line as people use it, on a real head. Commands run in this process where it makes no difference: a new
+one spends seconds on imports and on joining the cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from perdure import Client, HeadOptions, Status, open_store
+from perdure.cluster.cli import app
 from perdure.cluster.head import running_head, stop_head
 from perdure.stores.processes import ProcessId, family, wait_gone
+from tests.actors.conftest import member
 from tests.actors.services import eventually, service
+
+__all__ = ["member"]
 
 FOLDER = Path(__file__).parent
 COMMAND = [sys.executable, "-c", "from perdure.cluster.cli import app; app()"]
@@ -59,9 +65,22 @@ class Shell:
         return code, json.loads(out)
 
 
+class Here(Shell):
+    """The same in this process."""
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(FOLDER)
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "path", [*sys.path])  # a command adds the folder that it is in
+            done = CliRunner().invoke(app, arguments)
+        return done.exit_code, done.stdout, done.stderr
+
+
 @pytest.fixture(scope="module")
-def client(head: HeadOptions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with service(head, tmp_path_factory.mktemp("cli") / "threads of mine.db") as found:
+def client(member: HeadOptions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with service(member, tmp_path_factory.mktemp("cli") / "threads of mine.db") as found:
         yield found
 
 
@@ -69,6 +88,12 @@ def client(head: HeadOptions, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def perdure(client: Client, head: HeadOptions) -> Shell:
     assert head.folder is not None
     return Shell(client.store.url, head.folder)
+
+
+@pytest.fixture(scope="module")
+def here(client: Client, head: HeadOptions) -> Shell:
+    assert head.folder is not None
+    return Here(client.store.url, head.folder)
 
 
 @pytest.fixture
@@ -80,45 +105,45 @@ def given(gate: Path) -> str:
     return json.dumps({"gate": str(gate)})
 
 
-def test_a_run_asks_and_is_answered(perdure: Shell, client: Client) -> None:
+def test_a_run_asks_and_is_answered(here: Shell, client: Client) -> None:
     options = ["--thread-id", "asks", "--metadata", "level=3", "--metadata", "by=me", "--tag", "a", "--tag", "b"]
-    code, told = perdure.json("run", "graphs_cli:asking", "--input", '{"n": 4}', *options)
+    code, told = here.json("run", "graphs_cli:asking", "--input", '{"n": 4}', *options)
     assert (code, told["exit_code"], told["status"]) == (3, 3, "interrupted")
     assert [one["value"] for one in told["interrupts"]] == [{"n": 5}]
     record = client.store.thread("asks")
     assert (record.metadata, record.tags) == ({"level": 3, "by": "me"}, ("a", "b"))
 
-    code, out, err = perdure("resume", "asks")
+    code, out, err = here("resume", "asks")
     assert (code, out) == (2, "")
     assert "waits for an answer" in err
-    code, told = perdure.json("resume", "asks", '"yes"', "--interrupt", "unknown")
+    code, told = here.json("resume", "asks", '"yes"', "--interrupt", "unknown")
     assert (code, told["error"]["type"]) == (6, "UnknownInterrupt")
-    code, out, err = perdure("resume", "asks", '{"yes": [1, 2]}')
+    code, out, err = here("resume", "asks", '{"yes": [1, 2]}')
     assert (code, json.loads(out)) == (0, {"n": 5, "answer": {"yes": [1, 2]}})
     assert "succeeded" in err
-    code, told = perdure.json("resume", "asks", '"yes"')
+    code, told = here.json("resume", "asks", '"yes"')
     assert (code, told["error"]["type"]) == (2, "NotInterrupted")
 
-    code, told = perdure.json("run", "graphs_cli:asking", "--thread-id", "asks")
+    code, told = here.json("run", "graphs_cli:asking", "--thread-id", "asks")
     assert (code, told["error"]["type"]) == (2, "ThreadExists")
-    code, told = perdure.json("run", "graphs_cli:asking", "--thread-id", "asks", "--if-exists", "attach")
+    code, told = here.json("run", "graphs_cli:asking", "--thread-id", "asks", "--if-exists", "attach")
     assert (code, told["result"]["n"]) == (0, 5)
 
 
-def test_a_failure_is_told_and_retried(perdure: Shell, gate: Path) -> None:
-    code, out, err = perdure("run", "graphs_cli:checking", "--thread-id", "fails", "--input", given(gate))
+def test_a_failure_is_told_and_retried(here: Shell, gate: Path) -> None:
+    code, out, err = here("run", "graphs_cli:checking", "--thread-id", "fails", "--input", given(gate))
     assert (code, out) == (1, "")
     assert "node 'check'" in err
     assert "the gate is [bold]shut[/bold]" in err
     assert "Traceback" not in err
-    code, told = perdure.json("attach", "fails")
+    code, told = here.json("attach", "fails")
     assert (code, told["status"], told["error"]["node"]) == (1, "failed", "check")
     gate.touch()
-    code, told = perdure.json("retry", "fails")
+    code, told = here.json("retry", "fails")
     assert (code, told["result"]["answer"]) == (0, "open")
 
 
-def test_control_c_leaves_the_run_going(perdure: Shell, client: Client, gate: Path) -> None:
+def test_control_c_leaves_the_run_going(perdure: Shell, here: Shell, client: Client, gate: Path) -> None:
     process = perdure.begin("run", "graphs_cli:ticking", "--thread-id", "ticks", "--input", given(gate))
     assert process.stderr is not None
     for line in process.stderr:
@@ -135,53 +160,53 @@ def test_control_c_leaves_the_run_going(perdure: Shell, client: Client, gate: Pa
     seen = handle.get_state().values["n"]
     eventually(lambda: handle.get_state().values["n"] > seen)
 
-    code, told = perdure.json("pause", "ticks", "--reason", "to look at it")
+    code, told = here.json("pause", "ticks", "--reason", "to look at it")
     assert (code, told["status"]) == (0, "paused")
     assert "to look at it" in told["reason"]
-    code, told = perdure.json("attach", "ticks")
+    code, told = here.json("attach", "ticks")
     assert (code, told["status"]) == (4, "paused")
-    code, told = perdure.json("resume", "ticks", "--detach")
+    code, told = here.json("resume", "ticks", "--detach")
     assert (code, told["run"]) == (0, 1)
     gate.touch()
-    code, told = perdure.json("attach", "ticks")
+    code, told = here.json("attach", "ticks")
     assert (code, told["status"]) == (0, "succeeded")
 
 
-def test_cancel_ends_a_node_that_holds(perdure: Shell, client: Client, gate: Path) -> None:
-    code, out, err = perdure(
+def test_cancel_ends_a_node_that_holds(here: Shell, client: Client, gate: Path) -> None:
+    code, out, err = here(
         "run", "graphs_cli:holding", "--thread-id", "holds", "--input", given(gate), "--detach", "--durability", "sync"
     )
     assert (code, out) == (0, "holds\n")
     assert "perdure attach holds" in err
     eventually(lambda: client.thread("holds").status is Status.RUNNING)
-    code, told = perdure.json("cancel", "holds", "--reason", "enough")
+    code, told = here.json("cancel", "holds", "--reason", "enough")
     assert (code, told["status"]) == (0, "cancelled")
-    code, out, err = perdure("attach", "holds")
+    code, out, err = here("attach", "holds")
     assert (code, out) == (5, "")
     assert "enough" in err
-    code, told = perdure.json("cancel", "holds")
+    code, told = here.json("cancel", "holds")
     assert (code, told["error"]["type"]) == (2, "Refused")
 
 
-def test_update_and_fork(perdure: Shell, client: Client) -> None:
+def test_update_and_fork(here: Shell, client: Client) -> None:
     begin = ["run", "graphs_cli:asking", "--thread-id", "forked", "--interrupt-before", "ask", "--input", '{"n": 1}']
-    code, told = perdure.json(*begin)
+    code, told = here.json(*begin)
     assert (code, told["interrupts"]) == (3, [])
-    code, told = perdure.json("update", "forked", '{"n": 10}')
+    code, told = here.json("update", "forked", '{"n": 10}')
     assert code == 0
     state = client.thread("forked").get_state()
     assert (state.values["n"], state.checkpoint_id) == (10, told["checkpoint_id"])
-    code, told = perdure.json("update", "forked", '{"m": 10}')
+    code, told = here.json("update", "forked", '{"m": 10}')
     assert (code, told["error"]["type"]) == (2, "InvalidUpdateError")
     assert "'m'" in told["error"]["message"]
 
     first = list(client.thread("forked").get_state_history())[-1].checkpoint_id
-    code, told = perdure.json("fork", "forked", "--checkpoint", first, "--update", '{"n": 20}', "--thread-id", "other")
+    code, told = here.json("fork", "forked", "--checkpoint", first, "--update", '{"n": 20}', "--thread-id", "other")
     assert (code, told["thread_id"]) == (3, "other")
-    _, shown = perdure.json("show", "other")
+    _, shown = here.json("show", "other")
     assert shown["values"]["n"] == 21
     assert shown["origin"] == {"thread_id": "forked", "checkpoint_id": first}
-    code, told = perdure.json("fork", "forked", "--checkpoint", "999")
+    code, told = here.json("fork", "forked", "--checkpoint", "999")
     assert (code, told["error"]["type"]) == (6, "CheckpointNotFound")
 
 

@@ -29,7 +29,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_its_threads_go_on(member: HeadOptions, tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'own.db'}"
     notes = Notes.beside(tmp_path / "own.db", "running")

@@ -17,8 +17,8 @@ from tests.recovery.graphs_small import rounds, ticks
 
 T = TypeVar("T")
 
-ROUNDS = 120
-THREADS = 50
+ROUNDS = 60
+THREADS = 30
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_killed_during_a_run(serve: Serve, tmp_path: Path) -> None:
     check_history(client.store, "asking")
 
 
-@pytest.mark.parametrize("delays", [(0.0, 0.01, 0.03)])
+@pytest.mark.parametrize("delays", [(0.01,), pytest.param((0.0, 0.01, 0.03), marks=pytest.mark.full)])
 def test_killed_in_mid_recovery(serve: Serve, tmp_path: Path, delays: tuple[float, ...]) -> None:
     """First the owner, then the supervisor: before it has noticed, while the spare is asked, and after."""
     client = serve()
@@ -112,6 +112,7 @@ def test_killed_in_mid_recovery(serve: Serve, tmp_path: Path, delays: tuple[floa
     assert len(starts) == len(set(starts))
 
 
+@pytest.mark.full
 def test_killed_again_and_again(serve: Serve, tmp_path: Path) -> None:
     """Ray goes on restarting it, however often it dies, and every one of them finds the same pool."""
     client = serve()

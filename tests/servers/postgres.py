@@ -34,12 +34,24 @@ IPC_RMID = 0
 PROGRAMS = Path("pginstall18", "bin")
 """Of Postgres 18, in the wheel's folder."""
 
+END_OTHERS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+SETTINGS = """
+    SELECT setdatabase FROM pg_db_role_setting
+    WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+"""A row if somebody has changed a setting of the database."""
+
 
 class PostgresDatabases:
     """A Postgres that is running, whoever started it: `url` names a database of it from which others are made."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._empty: list[str] = []
         self._names = (f"perdure_{os.getpid()}_{secrets.token_hex(3)}_{number}" for number in count(1))
 
     def start(self) -> None:
@@ -49,11 +61,27 @@ class PostgresDatabases:
         """Give back what it took."""
 
     def database(self) -> str:
-        """Make an empty database; its URL."""
+        """An empty database; its URL."""
+        if self._empty:
+            return self._empty.pop()
         name = next(self._names)
         # template0 is never connected to, so no other test's connection is in the way.
         self.run(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def give_back(self, url: str) -> None:
+        """Empty a database and end all connections to it. `database` hands it out again: making one takes longer than
+        most tests."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(END_OTHERS)
+            changed = connection.execute(SETTINGS).fetchone()
+            for (name,) in connection.execute(SCHEMAS).fetchall():
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+            connection.execute("CREATE SCHEMA public")
+        if changed:
+            self.drop(url)
+        else:
+            self._empty.append(url)
 
     def drop(self, url: str) -> None:
         """Remove a database with all connections to it."""
