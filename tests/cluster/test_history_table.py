@@ -341,7 +341,6 @@ def test_one_type_is_kept(store: MemoryStore, values: list[Any], kind: pa.DataTy
         [Decimal("1.10"), UUID(int=5), timedelta(days=1)],
         [{"a", "b"}, {3: float("nan")}],
     ],
-    ids=str,
 )
 def test_mixtures_are_json(store: MemoryStore, values: list[Any]) -> None:
     wide(store, [{"any": value} for value in values])
