@@ -6,13 +6,16 @@ from .cluster.connect import connect
 from .cluster.endpoint import HeadError, HeadOptions
 from .cluster.errors import Cancelled, ClientError, Interrupted, Paused
 from .cluster.handle import ThreadHandle
+from .runtime.breakpoints import Breakpoints
 from .runtime.cache import CacheOptions
 from .runtime.checkpoints import Checkpoints, checkpoint
 from .runtime.commands import END, START, Command, Interrupt, Send
 from .runtime.compiled import CompiledGraph
 from .runtime.context import NodeContext, get_context, heartbeat
+from .runtime.diffs import StateDiff, ValueChange
 from .runtime.errors import (
     CallMismatch,
+    CheckpointConflict,
     CheckpointNotFound,
     GraphRecursionError,
     GraphValidationError,
@@ -64,9 +67,11 @@ from .stores.sqlite_options import SqliteOptions
 from .stores.urls import open_store
 
 __all__ = [
+    "Breakpoints",
     "CacheOptions",
     "CallMismatch",
     "Cancelled",
+    "CheckpointConflict",
     "CheckpointNotFound",
     "CheckpointStore",
     "Checkpoints",
@@ -109,6 +114,7 @@ __all__ = [
     "Send",
     "ServiceError",
     "SqliteOptions",
+    "StateDiff",
     "StateGraph",
     "StateSnapshot",
     "StateValidationError",
@@ -128,6 +134,7 @@ __all__ = [
     "UnencodableState",
     "UnknownInterrupt",
     "UnknownThread",
+    "ValueChange",
     "VersionMismatch",
     "add_messages",
     "checkpoint",

@@ -11,17 +11,20 @@ from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import Message, RunUpdate, Status
+from .breakpoints import keep_pinned, with_change
 from .calls import Call, CallKind
 from .commands import END, START, Send
 from .control import RUN_CHANNEL, TYPES
-from .errors import InvalidUpdateError, PerdureError
+from .errors import CheckpointConflict, InvalidUpdateError, PerdureError
 from .options import RunOptions
 from .payloads import (
+    BREAKPOINTS,
     INPUTS,
     PAUSE,
     RESUME,
     UPDATE,
     WAKE,
+    BreakpointsPayload,
     ReasonPayload,
     ResumePayload,
     RetryPayload,
@@ -32,13 +35,11 @@ from .payloads import (
     unpack_input,
 )
 from .plan import Successors, Wiring, successors
-from .position import NEW_BRANCH, Position
+from .position import CHANGED, FORKED, NEW_BRANCH, Position
 from .recorder import Recorder
 from .restore import load_control, load_sends, load_values, position_at
+from .snapshots import checkpoint_id
 from .topology import Topology
-
-_CHANGED = "the state was changed from outside; resume() goes on from there"
-"""Why a thread that waited for its user is paused once its state was changed. Kept as its reason."""
 
 Router = Callable[[str, tuple[tuple[str, Any], ...]], tuple[str | Send, ...]]
 """Asks the conditional edges of a node where to go, after its writes."""
@@ -110,15 +111,22 @@ class Applier:
             if message.kind == RESUME:
                 resume = ResumePayload(*unpack(self._codec, message))
                 self._resume(resume)
-                options = self._with_options(options, resume.options)
+                options = self._with_options(options, self._stepping(options, resume))
             elif message.kind == UPDATE:
                 payload = UpdatePayload(*unpack(self._codec, message))
+                if payload.expected and payload.expected != self._at.head:
+                    self._refuse(payload)
+                    return options
                 self._update(payload, past, options)
                 if idle and (payload.as_node is not None or payload.parent) and self._at.run_open:
-                    self._recorder.pause(_CHANGED)
+                    self._recorder.pause(CHANGED)
             elif message.kind == PAUSE:
                 reason = ReasonPayload(*unpack(self._codec, message)).reason
                 self._recorder.pause(reason or "paused by a user; resume() goes on")
+            elif message.kind == BREAKPOINTS:
+                change = BreakpointsPayload(*unpack(self._codec, message))
+                changed = with_change(options, change, self._topology)
+                options = self._with_options(options, changed.to_data())
             elif message.kind == WAKE:
                 self.woken = max(self.woken, WakePayload(*unpack(self._codec, message)).now)
             else:
@@ -183,7 +191,7 @@ class Applier:
         if paused:
             recorder.pause("")
         # Who ends a pause of their own making does not thereby agree to the breakpoint behind it.
-        if at.next and paused in ("", _CHANGED):
+        if at.next and paused in ("", CHANGED, FORKED):
             recorder.pass_breakpoint()
             at.since = at.step
 
@@ -213,9 +221,28 @@ class Applier:
         self._recorder.open_run(at.run)
         return True
 
+    def _refuse(self, payload: UpdatePayload) -> None:
+        """Consume an update that was meant for another head, in a commit that makes no checkpoint: so its sender, who
+        looks there, learns that nothing came of it."""
+        found = checkpoint_id(self._at.head)
+        self.refused = CheckpointConflict(self._thread_id, checkpoint_id(payload.expected), found, yours=payload.values)
+        self._recorder.seal()
+
+    def _stepping(self, options: RunOptions, resume: ResumePayload) -> dict[str, Any] | None:
+        """The options' data with which a run goes on after a resume: a single step is over once the thread goes on
+        without taking another; an answer belongs to the step that asked."""
+        if resume.step:
+            return replace(options, stop_after=(self._thread_id, self._at.born)).to_data()
+        if resume.options is None and not resume.interrupt_id and options.stop_after is not None:
+            return replace(options, stop_after=None).to_data()
+        return resume.options
+
     def _with_options(self, options: RunOptions, data: dict[str, Any] | None) -> RunOptions:
         at = self._at
-        if data is None or not at.run_open or not at.head or data == options.to_data():
+        if data is None or not at.run_open or not at.head:
+            return options
+        data = keep_pinned(options, data)
+        if data == options.to_data():
             return options
         changed = RunOptions.from_data(data)
         self._recorder.change_options(data)

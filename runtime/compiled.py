@@ -8,18 +8,17 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import UnknownThread
 from ..stores.records import Status
 from .cache import CacheOptions, ReadCache
 from .checkpoints import Checkpoints
 from .clock import SystemClock
-from .commands import END, START, Command
+from .commands import Command
 from .config import Config, read_config
-from .errors import CheckpointNotFound, InputError, InvalidUpdateError, PerdureError
+from .errors import InputError, PerdureError
 from .failures import as_error
 from .inprocess import InProcess
 from .local import CallerLoop, LocalExecutor
@@ -27,16 +26,14 @@ from .objects import run_without_store
 from .options import named_nodes
 from .portal import BackgroundLoop, Portal, in_thread
 from .ports import Gate, Observer, StepEvent
-from .requests import ask, send_update
+from .requests import ask
 from .settled import Settled
-from .snapshots import SnapshotReader, StateSnapshot, checkpoint_id, config_of
 from .stream import events_of, read_modes
-from .topology import Topology, suggestion
+from .topology import Topology
+from .travel import ConfigDict, Travel
 
-ConfigDict: TypeAlias = Mapping[str, Any]
 
-
-class CompiledGraph:
+class CompiledGraph(Travel):
     """A graph that is ready to run.
 
     `invoke`, `stream` and their async forms run it in this process; `client.submit(graph, ...)` runs it on a Ray
@@ -178,77 +175,6 @@ class CompiledGraph:
                 running.cancel()
                 await asyncio.wait([running])
 
-    # -- reading and changing ------------------------------------------------------------------------------------
-
-    def get_state(self, config: ConfigDict) -> StateSnapshot:
-        """The newest state of the thread, or the one of the checkpoint that `config` names.
-
-        A thread that does not exist has an empty state. Raises `CheckpointNotFound`.
-        """
-        given = self._thread_config(config)
-        try:
-            reader = self._reader(given.thread_id)
-        except UnknownThread:
-            if given.checkpoint:
-                raise CheckpointNotFound(given.thread_id, checkpoint_id(given.checkpoint)) from None
-            return StateSnapshot({}, (), {"configurable": {"thread_id": given.thread_id}}, {}, "", None, (), ())
-        return reader.at(given.checkpoint) if given.checkpoint else reader.head()
-
-    def get_state_history(
-        self,
-        config: ConfigDict,
-        *,
-        filter: Mapping[str, Any] | None = None,
-        before: ConfigDict | None = None,
-        limit: int | None = None,
-    ) -> Iterator[StateSnapshot]:
-        """The thread's states, newest first. `filter` names metadata that must be equal, `before` a checkpoint."""
-        given = self._thread_config(config)
-        until = read_config(before).checkpoint if before else None
-        try:
-            reader = self._reader(given.thread_id)
-        except UnknownThread:
-            return
-        yield from reader.history(where=filter, before=until, limit=limit)
-
-    def update_state(self, config: ConfigDict, values: Any, as_node: str | None = None) -> dict[str, Any]:
-        """Change the state through its reducers, as if `as_node` had returned `values` (END: and nothing followed).
-        Without it the tasks that are to run next stay as they are, except that the conditional edges of the node that
-        ran last, if it ran alone, are asked again; a thread without a state takes it as an input. A config that names a
-        checkpoint forks from there. No node is run.
-
-        Returns the config of the new checkpoint. Raises `InvalidUpdateError`, `ThreadBusy`, `CheckpointNotFound`.
-        """
-        given = self._thread_config(config)
-        self.check_update(values, as_node)
-        runner = self._runner(given)
-        send_update(runner, given, values, as_node)
-        settled = runner.touch(given.thread_id)
-        if settled.refused is not None:
-            raise settled.refused
-        return config_of(given.thread_id, settled.position.head)
-
-    def signal(self, config: ConfigDict, name: str, value: Any = None) -> None:
-        """Send a signal to a thread: a node's `receive(name)` returns `value`. Also while an `invoke` runs or waits,
-        here or elsewhere. Returns once it is in the store.
-
-        Raises `Refused` for a thread that has ended, `UnknownThread`, `InputError`, `Unencodable`.
-        """
-        given = self._thread_config(config)
-        self._runner(given).signal(given.thread_id, name, value)
-
-    def check_update(self, values: Any, as_node: str | None) -> None:
-        """Refuse an update from outside that cannot be applied. Raises `InvalidUpdateError`, `StateValidationError`."""
-        from_node = as_node or "update_state"
-        self.topology.state.updates(values, from_node)
-        if as_node is not None and as_node not in (START, END, *self.topology.nodes):
-            known = ", ".join(map(repr, self.topology.nodes))
-            raise InvalidUpdateError(
-                f"as_node={as_node!r} is no node of graph {self.name!r}{suggestion(as_node, self.topology.nodes)}; its "
-                f"nodes are {known}",
-                nodes=(as_node,),
-            )
-
     # -- inside --------------------------------------------------------------------------------------------------
 
     async def _run_async(self, input: Any, given: Config, observer: Observer | None) -> Settled:
@@ -319,15 +245,6 @@ class CompiledGraph:
                 self._portal = BackgroundLoop()
             return self._portal
 
-    def _reader(self, thread_id: str) -> SnapshotReader:
-        store = self._store()
-        return SnapshotReader(store, store.thread(thread_id), self.codec, self.topology.state, self._cache)
-
-    def _store(self) -> CheckpointStore:
-        if self.checkpointer is None:
-            raise InputError("this graph was compiled without a store; give compile(checkpointer=open_store(url)) one")
-        return self.checkpointer
-
     def _config(
         self,
         config: ConfigDict | None,
@@ -341,12 +258,6 @@ class CompiledGraph:
         )
         for nodes in (given.options.interrupt_before, given.options.interrupt_after):
             named_nodes(self.topology, nodes or ())
-        return given
-
-    def _thread_config(self, config: ConfigDict) -> Config:
-        given = read_config(config)
-        if not given.thread_id:
-            raise InputError("name the thread: config={'configurable': {'thread_id': ...}}")
         return given
 
 

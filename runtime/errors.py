@@ -211,9 +211,38 @@ class CheckpointNotFound(PerdureError, LookupError):
         self.checkpoint_id = checkpoint_id
 
 
+class CheckpointConflict(PerdureError):
+    """Somebody else has changed the thread since the checkpoint that an update was meant for. Nothing was applied."""
+
+    def __init__(
+        self, thread_id: str, expected: str, found: str, *, yours: Any = None, theirs: Any = None, made_by: str = ""
+    ) -> None:
+        said = f", made by {made_by}" if made_by else ""
+        change = f": {theirs}" if theirs is not None else ""
+        super().__init__(
+            f"{_thread(thread_id)}the update {_cut(yours)} was meant for checkpoint {expected}, but the newest is "
+            f"{found}{said}{change}. Yours was not applied: read the state again, then send it with "
+            f"expected_checkpoint={found!r} if it still holds"
+        )
+        self.thread_id = thread_id
+        self.expected = expected
+        """Id of the checkpoint that the update was meant for."""
+        self.found = found
+        """Id of the newest checkpoint instead."""
+        self.yours = yours
+        """The values that were to be written."""
+        self.theirs = theirs
+        """What changed from `expected` to `found` (a `StateDiff`); None where `expected` is not kept any more."""
+
+
 def node_of(writer: str) -> str:
     """Name of the node whose task has the path `writer` (`node` or `node#3`)."""
     return writer.partition("#")[0]
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _thread(thread_id: str) -> str:

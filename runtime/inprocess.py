@@ -11,13 +11,14 @@ from typing import Any
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import ClaimLost, Refused, UnknownThread
-from ..stores.records import IN_PROCESS, Expect, Message, Status, ThreadRecord
+from ..stores.records import IN_PROCESS, PARKED, Expect, Message, Status, ThreadRecord
+from .breakpoints import ACCEPTS_BREAKPOINTS, breakpoints_message
 from .cache import ReadCache
 from .clock import Clock
 from .drive import STORE_PATIENCE, Driver, WriterThread, patient
 from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
 from .loop import ThreadLoop
-from .payloads import INPUTS, UPDATE
+from .payloads import INPUTS, UPDATE, BreakpointsPayload
 from .ports import Executor, Gate, LoopLimits, Observer, Ports
 from .process import OwnerState, at_work, owner_state
 from .restore import restore
@@ -53,12 +54,20 @@ class InProcess:
         return patient(self.store.thread, thread_id)
 
     def send(
-        self, thread_id: str, kind: str, payload: bytes, *, statuses: frozenset[Status] = ANY_STATUS, wait: str = ""
+        self,
+        thread_id: str,
+        kind: str,
+        payload: bytes,
+        *,
+        statuses: frozenset[Status] = ANY_STATUS,
+        wait: str = "",
+        head: int = 0,
     ) -> None:
         """Deliver a message, creating the thread if an input or update is its first.
 
-        Raises `ThreadBusy` while another process runs the thread, `NotInterrupted`, `UnknownInterrupt`,
-        `StoreUnavailable` when the store stays away.
+        With `head`, only while that is the newest checkpoint. Raises `ThreadBusy` while another process runs the
+        thread, `NotInterrupted`, `UnknownInterrupt`, `Refused` where the head is another, `StoreUnavailable` when the
+        store stays away.
         """
         message = Message(message_id=self.clock.unique(), kind=kind, payload=payload, created_at=self.clock.time())
         try:
@@ -70,8 +79,10 @@ class InProcess:
             return
         self.check_free(record)
         try:
-            patient(self.store.deliver, thread_id, message, Expect(statuses=statuses, wait=wait))
+            patient(self.store.deliver, thread_id, message, Expect(statuses=statuses, wait=wait, head=head))
         except Refused as refusal:
+            if head:
+                raise
             if wait:
                 raise UnknownInterrupt(thread_id, wait, record.waits) from refusal
             raise NotInterrupted(thread_id, record.status) from refusal
@@ -118,6 +129,15 @@ class InProcess:
         `Unencodable`, `UnknownThread`, `StoreUnavailable` when the store stays away."""
         message = signal_message(self.codec, self.clock, name, value)
         patient(self.store.deliver, thread_id, message, ACCEPTS_SIGNALS)
+
+    def change_breakpoints(self, thread_id: str, change: BreakpointsPayload) -> None:
+        """Change the breakpoints of the run in progress, also while somebody runs it. Raises `Refused` for a thread
+        that has ended, `UnknownThread`, `ThreadBusy`, `StoreUnavailable` when the store stays away."""
+        message = breakpoints_message(self.codec, self.clock, change)
+        before = self.thread(thread_id)
+        patient(self.store.deliver, thread_id, message, ACCEPTS_BREAKPOINTS)
+        if before.status in PARKED and before.driver == IN_PROCESS:
+            self.touch(thread_id)  # nobody else would read it, and until then it would not be parked
 
     def _until_due(self, thread_id: str, gate: Gate) -> None:
         """Wait until a parked thread's time has come, or somebody has sent it what wakes it."""

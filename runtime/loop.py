@@ -19,6 +19,7 @@ from .ahead import Ahead
 from .announcer import Announcer
 from .apply import Applier
 from .attempts import Attempts
+from .breakpoints import limits_of
 from .calls import Call, CallKind
 from .clerk import Clerk, StepDesk
 from .commands import Send
@@ -29,8 +30,10 @@ from .endings import Endings
 from .errors import PerdureError, RouterRaised
 from .execute import Step
 from .mailroom import Mailroom
-from .options import Durability, RunOptions, breakpoints
+from .options import Durability, RunOptions
+from .payloads import BREAKPOINTS
 from .ports import Ended, Event, Need, Poke, Ports, told_update
+from .position import CHANGED
 from .recorder import Recorder
 from .restore import Restored, encode_result
 from .retyping import changed, misfit
@@ -167,13 +170,17 @@ class ThreadLoop:
             self._applier.cancel(action.message)
 
     def _apply(self, message: Message) -> Generator[Need, None, None]:
+        idle = plan.idle(self.at, self._limits)
         try:
-            options = self._applier.apply(message, idle=plan.idle(self.at, self._limits), options=self._options)
+            options = self._applier.apply(message, idle=idle, options=self._options)
         except StoreUnavailable:
             yield Need.STORE
             return
         if options is not self._options:
             self._set_options(options)
+            if message.kind == BREAKPOINTS and idle and not plan.idle(self.at, self._limits):
+                # Who takes a breakpoint away at which a thread stands has not told it to go on.
+                self._recorder.pause(CHANGED)
         if not self.at.paused and (reason := self._misfit()):
             self._recorder.pause(reason)
         self._announcer.note("update")
@@ -359,16 +366,9 @@ class ThreadLoop:
         self._announcer.note("input")
 
     def _set_options(self, options: RunOptions) -> None:
-        topology = self._topology
         self._options = options
         self._recorder.pace(options)
-        before, after = options.interrupt_before, options.interrupt_after
-        self._limits = plan.Limits(
-            recursion_limit=options.recursion_limit,
-            interrupt_before=topology.interrupt_before if before is None else breakpoints(topology, before),
-            interrupt_after=topology.interrupt_after if after is None else breakpoints(topology, after),
-            stays=self._ports.history is None,
-        )
+        self._limits = limits_of(self._topology, options, self.thread_id, stays=self._ports.history is None)
         self._config: Mapping[str, Any] = {
             "configurable": {**options.configurable, "thread_id": self.thread_id},
             "metadata": dict(options.metadata),

@@ -38,6 +38,11 @@ class RunOptions:
     interrupt_before: tuple[str, ...] | None = None
     """Nodes to stop before, in place of those that the graph was compiled with."""
     interrupt_after: tuple[str, ...] | None = None
+    pinned: bool = False
+    """Its breakpoints were changed while it ran: they hold until it ends, unless somebody who goes on with it names
+    others."""
+    stop_after: tuple[str, int] | None = None
+    """Of a thread that takes a single step: its id, and the superstep (`Position.born`) after whose tasks it stops."""
     configurable: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What nodes find in `config["configurable"]`, besides the thread's id."""
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -67,6 +72,10 @@ class RunOptions:
             nodes = getattr(self, name)
             if nodes is not None:
                 data[name] = list(nodes)
+        if self.pinned:
+            data["pinned"] = True
+        if self.stop_after is not None:
+            data["stop_after"] = list(self.stop_after)
         for name in ("configurable", "metadata"):
             if getattr(self, name):
                 data[name] = dict(getattr(self, name))
@@ -87,7 +96,7 @@ class RunOptions:
             ) from None
         if isinstance(fields.get("checkpoints"), Mapping):
             fields["checkpoints"] = Checkpoints.from_data(fields["checkpoints"])
-        for name in ("interrupt_before", "interrupt_after", "tags"):
+        for name in ("interrupt_before", "interrupt_after", "stop_after", "tags"):
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         return cls(**fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ CANCEL = "cancel"
 PAUSE = "pause"
 UPDATE = "update"
 RETRY = "retry"
+BREAKPOINTS = "breakpoints"
 WAKE = "wake"
 """The time has come for which a parked thread waits."""
 
@@ -44,6 +46,8 @@ class ResumePayload:
     """A state update that comes with the answer (`Command(resume=..., update=...)`)."""
     options: dict[str, Any] | None = None
     """Options that the run goes on with (`RunOptions.to_data`); None: those it has."""
+    step: bool = False
+    """Stop again after the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,20 @@ class UpdatePayload:
     as_node: str | None
     parent: int = 0
     """Checkpoint to fork from within the thread; 0 for the head."""
+    expected: int = 0
+    """The head that it was meant to change; 0 for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakpointsPayload:
+    """Changes the breakpoints of the run in progress: first some are removed, then some are added."""
+
+    add_before: Sequence[str] = ()
+    """Names of nodes; `*` is all of them."""
+    add_after: Sequence[str] = ()
+    remove_before: Sequence[str] | None = ()
+    """None: every one."""
+    remove_after: Sequence[str] | None = ()
 
 
 @dataclass(frozen=True, slots=True)

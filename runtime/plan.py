@@ -102,6 +102,8 @@ class Limits:
     """Supersteps since the run's input or its last resume."""
     interrupt_before: frozenset[str] = frozenset()
     interrupt_after: frozenset[str] = frozenset()
+    stop_after: int | None = None
+    """Stop once the tasks that this superstep left (`Position.born`) have been merged; None for no such stop."""
     drain: bool = False
     """The owner is to give the thread up after this step."""
     now: float = 0.0
@@ -224,6 +226,8 @@ def _waits(at: Position) -> tuple[str, ...]:
 
 
 def _at_breakpoint(at: Position, limits: Limits) -> bool:
+    if limits.stop_after is not None and at.born > limits.stop_after:
+        return True
     if limits.interrupt_before and any(task.node in limits.interrupt_before for task in at.next):
         return True
     return bool(limits.interrupt_after) and any(node in limits.interrupt_after for _, node in at.done)

@@ -15,6 +15,10 @@ from .values import Values
 CHANGED_AFTER_END = "the state was updated after the run had ended; resume() goes on from there"
 """Why a thread whose run has ended is paused once an update gave it work again. Kept as its reason."""
 
+CHANGED = "the state was changed from outside; resume() goes on from there"
+"""Why a thread that waited for its user is paused once its state was changed. Kept as its reason."""
+FORKED = "forked from another thread; resume() goes on from there"
+"""Why a fork that was not to be started is paused. Kept as its reason."""
 
 NEW_BRANCH = -1
 

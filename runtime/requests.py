@@ -42,12 +42,28 @@ def ask(runner: InProcess, given: Config, input: Any) -> None:
         runner.send(given.thread_id, INPUT if record is None else REPLACE, payload)
 
 
-def send_update(runner: InProcess, given: Config, values: Any, as_node: str | None) -> None:
-    """Send an update of the state. Raises `CheckpointNotFound`, `ThreadBusy`."""
+def ask_step(runner: InProcess, given: Config) -> None:
+    """Send word that a thread is to take one step. Raises `NotInterrupted` where it has none to take,
+    `CheckpointNotFound`, `ThreadBusy`, `UnknownThread`."""
+    record = runner.thread(given.thread_id)
+    if given.checkpoint and given.checkpoint != record.head:
+        check_checkpoint(runner, given.thread_id, given.checkpoint)
+        runner.send(given.thread_id, UPDATE, pack(runner.codec, None, None, given.checkpoint))
+    elif not record.head or not load_head(HistoryReader(runner.store, given.thread_id), record).next:
+        raise NotInterrupted(given.thread_id, record.status)
+    runner.send(given.thread_id, RESUME, pack(runner.codec, "", None, None, None, True))
+
+
+def send_update(runner: InProcess, given: Config, values: Any, as_node: str | None, expected: int = 0) -> None:
+    """Send an update of the state, for any head or only for the `expected` one. Raises `CheckpointNotFound`,
+    `ThreadBusy`, `Refused` where the head is another."""
+    if expected:
+        check_checkpoint(runner, given.thread_id, expected)
     if given.checkpoint:
         check_checkpoint(runner, given.thread_id, given.checkpoint)
     node = _last_node(runner, given) if as_node is None else as_node
-    runner.send(given.thread_id, UPDATE, pack(runner.codec, values, node, given.checkpoint))
+    payload = pack(runner.codec, values, node, given.checkpoint, expected)
+    runner.send(given.thread_id, UPDATE, payload, head=expected)
 
 
 def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from ..stores.records import RunRecord, ThreadRecord
 from ..stores.segments import Row
 from .cache import ReadCache
 from .commands import Interrupt
-from .control import RUN_CHANNEL, Control, Next, decode_control
+from .control import RUN_CHANNEL, TYPES, Control, Next, decode_control
+from .diffs import StateDiff, diff_values
 from .errors import CheckpointNotFound
+from .options import RunOptions
 from .position import Heartbeat, Position
 from .restore import add_pending, load_control, load_head, load_values, position_at
 from .schema import Schema
@@ -65,8 +67,18 @@ class StateSnapshot:
 
     @property
     def checkpoint_id(self) -> str:
-        """Id of the checkpoint within its thread."""
-        return str(self.config["configurable"]["checkpoint_id"])
+        """Id of the checkpoint within its thread; empty before the first."""
+        return str(self.config["configurable"].get("checkpoint_id", ""))
+
+    @property
+    def parent_id(self) -> str | None:
+        """Id of the checkpoint that it was made from; None for a thread's first."""
+        return str(self.parent_config["configurable"]["checkpoint_id"]) if self.parent_config is not None else None
+
+    @property
+    def version(self) -> str:
+        """The version of the graph that made it; empty before the first checkpoint."""
+        return str(self.metadata.get("version", ""))
 
 
 def checkpoint_id(seq: int) -> str:
@@ -129,6 +141,18 @@ class SnapshotReader:
         created = _iso(self._record.created_at)
         return StateSnapshot({}, (), config, dict(self._record.metadata), created, None, (), ())
 
+    def options(self) -> RunOptions:
+        """The options of the run in progress, or of the last one; the defaults before the first checkpoint."""
+        record = self._record
+        if not record.head:
+            return RunOptions()
+        control = load_head(self._reader, record)
+        data = self._run_options(control.manifest.get(RUN_CHANNEL, 0), record.head)
+        position = Position()
+        add_pending(position, self._reader, record.head, self._codec)
+        kept = data if position.options is None else position.options
+        return RunOptions.from_data({key: value for key, value in kept.items() if key != TYPES})
+
     def heartbeats(self) -> dict[str, Heartbeat]:
         """What the tasks of the step in progress last said of their progress, by path."""
         record, position = self._record, Position()
@@ -138,8 +162,9 @@ class SnapshotReader:
 
     def at(self, seq: int) -> StateSnapshot:
         """The state at one checkpoint. Raises `CheckpointNotFound`."""
+        control = self._control(seq)
         try:
-            return self._read(seq, load_control(self._reader, seq))
+            return self._read(seq, control)
         except UnknownCheckpoint:
             raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
 
@@ -161,6 +186,31 @@ class SnapshotReader:
                 continue
             found += 1
             yield snapshot
+
+    def diff(self, first: int, second: int) -> StateDiff:
+        """What the state at checkpoint `second` has that the one at `first` has not. Channels that did not change
+        between the two are not read. Raises `CheckpointNotFound`."""
+        before, after = self._control(first), self._control(second)
+        same = {name for name, version in before.manifest.items() if after.manifest.get(name) == version}
+        values = [self._values_but(same, seq, control.manifest) for seq, control in ((first, before), (second, after))]
+        return diff_values(values[0], values[1], self._codec, ids=(checkpoint_id(first), checkpoint_id(second)))
+
+    def _values_but(self, left_out: set[str], seq: int, manifest: Mapping[str, int]) -> Mapping[str, Any]:
+        wanted = {name: at for name, at in manifest.items() if name not in left_out and name != RUN_CHANNEL}
+        try:
+            values = load_values(self._reader, wanted, self._codec, at=seq)
+        except UnknownCheckpoint:
+            raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
+        if self._schema is None:
+            return values
+        started = self._schema.started(values)
+        return {name: started[name] for name in started if name not in left_out}
+
+    def _control(self, seq: int) -> Control:
+        try:
+            return load_control(self._reader, seq)
+        except UnknownCheckpoint:
+            raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
 
     def _read(self, seq: int, control: Control) -> StateSnapshot:
         """With values that are read now: whoever asked for one state may close the store before looking at it."""

@@ -213,7 +213,7 @@ class Message:
 
     message_id: str
     kind: str
-    """input, replace, resume, cancel, pause, update, retry, signal, wake. Those in `RUN_KINDS` start a run."""
+    """input, replace, resume, cancel, pause, update, retry, breakpoints, signal, wake. `RUN_KINDS` start a run."""
     name: str = ""
     """Messages of one name are read in order."""
     payload: bytes = b""

@@ -8,9 +8,11 @@ from pathlib import Path
 import perdure
 
 EXPORTS = [
+    "Breakpoints",
     "CacheOptions",
     "CallMismatch",
     "Cancelled",
+    "CheckpointConflict",
     "CheckpointNotFound",
     "CheckpointStore",
     "Checkpoints",
@@ -53,6 +55,7 @@ EXPORTS = [
     "Send",
     "ServiceError",
     "SqliteOptions",
+    "StateDiff",
     "StateGraph",
     "StateSnapshot",
     "StateValidationError",
@@ -72,6 +75,7 @@ EXPORTS = [
     "UnencodableState",
     "UnknownInterrupt",
     "UnknownThread",
+    "ValueChange",
     "VersionMismatch",
     "add_messages",
     "checkpoint",

@@ -1,0 +1,36 @@
+"""Two people who change the same head: what the one who comes late is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..stores.errors import UnknownCheckpoint
+from ..stores.history import HistoryReader
+from .errors import CheckpointConflict, CheckpointNotFound
+from .snapshots import SnapshotReader, checkpoint_id
+
+
+def conflict_of(reader: SnapshotReader, expected: int, yours: Any) -> CheckpointConflict:
+    """The error for an update that was meant for checkpoint `expected`, with what happened instead."""
+    head = reader.head()
+    thread_id = str(head.config["configurable"]["thread_id"])
+    try:
+        theirs = reader.diff(expected, int(head.checkpoint_id))
+    except CheckpointNotFound:
+        theirs = None  # retention has dropped the one that was expected
+    writers = ", ".join(head.metadata.get("writes", ()))
+    made_by = f"{head.metadata.get('source', '')}{f' of {writers}' if writers else ''} at {head.created_at}"
+    return CheckpointConflict(
+        thread_id, checkpoint_id(expected), head.checkpoint_id, yours=yours, theirs=theirs, made_by=made_by
+    )
+
+
+def was_refused(reader: HistoryReader, applied: int, expected: int) -> bool:
+    """Whether an update for checkpoint `expected`, consumed by commit `applied`, found another head there and so came
+    to nothing. Raises `UnknownThread`."""
+    try:
+        reader.checkpoint(applied)
+    except UnknownCheckpoint:
+        newest = next(reader.checkpoints(before=applied, limit=1), None)
+        return newest is None or newest[1].checkpoint != expected
+    return False

@@ -1,0 +1,69 @@
+"""New threads that take off from a checkpoint of another: one row that refers to it, whatever the history's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..stores.codec import Codec
+from ..stores.records import Message, Origin, Status, ThreadRecord
+from .clock import Clock
+from .control import Control
+from .payloads import RETRY, UPDATE, pack
+from .position import FORKED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkWishes:
+    """What a new thread is to be."""
+
+    update: Any = None
+    """Changes the state first, through its reducers."""
+    as_node: str | None = None
+    """As if this node had returned the update: what follows it is run next."""
+    thread_id: str | None = None
+    """Its id; by default that of its origin with a random ending."""
+    metadata: Mapping[str, Any] | None = None
+    """Its metadata; None for that of its origin."""
+    tags: Sequence[str] | None = None
+    start: bool = True
+    """Run it; else it is paused until somebody resumes it."""
+
+    @property
+    def updates(self) -> bool:
+        """Whether the state is changed first."""
+        return self.update is not None or self.as_node is not None
+
+
+def new_fork(
+    origin: ThreadRecord, seq: int, control: Control, wishes: ForkWishes, codec: Codec, clock: Clock, driver: str
+) -> tuple[ThreadRecord, Message | None]:
+    """The row and the first message of a thread that is forked from checkpoint `seq` of `origin`, to be run by
+    `driver`. Raises `Unencodable`."""
+    now = clock.time()
+    same = driver == origin.driver
+    record = ThreadRecord(
+        thread_id=wishes.thread_id or f"{origin.thread_id}-{clock.unique()[:8]}",
+        graph=origin.graph,
+        version=origin.version,
+        graph_key=origin.graph_key if same else "",
+        driver=driver,
+        isolation=origin.isolation,
+        status=Status.QUEUED if wishes.start else Status.PAUSED,
+        reason="" if wishes.start else FORKED,
+        run=control.run,
+        runs=control.run,
+        seq=seq,
+        head=seq,
+        origin=Origin(thread_id=origin.thread_id, seq=seq),
+        metadata=dict(wishes.metadata if wishes.metadata is not None else origin.metadata),
+        tags=tuple(wishes.tags if wishes.tags is not None else origin.tags),
+        created_at=now,
+        updated_at=now,
+    )
+    if not wishes.updates and not wishes.start:
+        return record, None
+    kind = UPDATE if wishes.updates else RETRY
+    payload = pack(codec, wishes.update, wishes.as_node, 0) if wishes.updates else b""
+    return record, Message(message_id=clock.unique(), kind=kind, payload=payload, created_at=now)
