@@ -6,7 +6,7 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUPPORTED)' >/dev/null 2>&1; then command -v "$$name"; break; fi; done)
 BIN := .venv/bin
 # All tests with Ray in one process, all others in a second one (tests/side_by_side.py).
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo chaos test test-full bench lint clean

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from xdist.remote import Producer
 
 from perdure.cluster.endpoint import HeadOptions
 from perdure.cluster.head import stop_head
 from tests.servers.cluster import ClusterDatabase, RedisCluster
 from tests.servers.postgres import PostgresDatabases, PostgresServer
 from tests.servers.redis import RedisDatabase, RedisServer
-from tests.side_by_side import check_servers, group
+from tests.side_by_side import RayTogether, check_places, check_servers
 
 DESELECTED = pytest.StashKey[int]()
 
@@ -48,9 +49,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the tests marked `full`, which take long")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RayTogether:
+    return RayTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    group(items)
+    check_places(items)
     if config.getoption("--full"):
         return
     left_out = [item for item in items if item.get_closest_marker("full")]

@@ -1,8 +1,7 @@
-"""What two test processes may not do at once, for pytest-xdist's `--dist loadgroup` (make test).
+"""How `make test` shares the tests among two processes (pytest-xdist).
 
-Every test that starts processes of Ray is in one group, so one process has them all, in their order: two clusters
-starve each other on two cores, and the local head is one for the session. The other process takes everything else, a
-file at a time, for a module's fixtures are made once.
+One process has all tests with Ray, in their order: two clusters starve each other on two cores, and the local head is
+one for the session. The other takes everything else, a file at a time, for a module's fixtures are made once.
 """
 
 from __future__ import annotations
@@ -11,23 +10,46 @@ import os
 from collections.abc import Sequence
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-RAY = "ray"
-"""The group, and the mark of modules that start Ray without the session's head."""
+RAY = (
+    "tests/actors/",
+    "tests/benchmarks/",
+    "tests/chaos/",
+    "tests/cluster/",
+    "tests/examples/",
+    "tests/faults/test_busy_storms.py",
+    "tests/faults/test_hard_nodes.py",
+    "tests/faults/test_head_lost.py",
+    "tests/faults/test_leaks.py",
+    "tests/faults/test_many_kills.py",
+    "tests/faults/test_messages.py",
+    "tests/faults/test_new_code.py",
+    "tests/faults/test_service_outages.py",
+    "tests/faults/test_store_troubles.py",
+    "tests/faults/test_two_supervisors.py",
+    "tests/nodes/",
+    "tests/recovery/",
+    "tests/test_readme.py",
+)
+"""Where the tests with Ray are."""
 
 EXTERNAL = ("PERDURE_TEST_POSTGRES", "PERDURE_TEST_REDIS", "PERDURE_TEST_REDIS_CLUSTER")
 """Variables that name servers which are there already. Tests empty them."""
 
 
-def group(items: Sequence[pytest.Item]) -> None:
-    """Put each test into its group."""
-    on_ray = {item.path for item in items if _needs_ray(item)}
+class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Files that are not of one scope may be run by different processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+
+def check_places(items: Sequence[pytest.Item]) -> None:
+    """Raise `UsageError` for a test with the local head that is not where `RAY` says."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(RAY if item.path in on_ray else item.path.name))
-
-
-def _needs_ray(item: pytest.Item) -> bool:
-    return item.get_closest_marker(RAY) is not None or "head" in getattr(item, "fixturenames", ())
+        if "head" in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(RAY):
+            raise pytest.UsageError(f"{item.nodeid} uses the local head: name its file in RAY of tests/side_by_side.py")
 
 
 def check_servers(config: pytest.Config) -> None:

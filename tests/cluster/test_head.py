@@ -23,8 +23,6 @@ from perdure.cluster.paths import HeadPaths, write_private
 from perdure.cluster.registration import Registration, busy, clients
 from perdure.stores.processes import ProcessId, boot, family, wait_gone
 
-pytestmark = pytest.mark.ray
-
 PRELUDE = """
 import json, os, sys, time
 import ray

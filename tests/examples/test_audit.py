@@ -22,8 +22,6 @@ from perdure.examples.audit_rules import list_modules
 from perdure.examples.audit_watch import FanOut, attempts
 from perdure.stores.segments import Kind
 
-pytestmark = pytest.mark.ray
-
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 SMALL = STDLIB / "json"
 CONFIG: dict[str, Any] = {"configurable": {"thread_id": "t"}}

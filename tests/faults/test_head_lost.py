@@ -13,8 +13,6 @@ import pytest
 
 from perdure.stores.processes import ProcessId, wait_gone
 
-pytestmark = pytest.mark.ray
-
 ROOT = Path(__file__).parents[2]
 
 
