@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from ..runtime.cache import ReadCache
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.control import RUN_CHANNEL
-from ..runtime.errors import CheckpointNotFound, InvalidUpdateError, NotInterrupted, UnknownInterrupt
+from ..runtime.errors import NotInterrupted, UnknownInterrupt
 from ..runtime.failures import as_error, decode_failure
 from ..runtime.follow import Follower
-from ..runtime.payloads import CANCEL, PAUSE, RESUME, RETRY, UPDATE, pack
+from ..runtime.payloads import CANCEL, PAUSE, RESUME, RETRY, pack
 from ..runtime.position import Heartbeat
 from ..runtime.requests import answers_of
 from ..runtime.restore import load_control, load_values
 from ..runtime.signals import ACCEPTS_SIGNALS, signal_message
-from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_id, checkpoint_seq
+from ..runtime.snapshots import SnapshotReader
 from ..runtime.stream import events_of, read_modes
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import Refused, UnknownCheckpoint
+from ..stores.errors import Refused
 from ..stores.history import HistoryReader
-from ..stores.records import ENDED, PARKED, SERVICE, Amendment, Expect, Message, Origin, RunRecord, Status, ThreadRecord
+from ..stores.records import PARKED, SERVICE, Expect, Message, RunRecord, Status, ThreadRecord
 from .errors import Cancelled, ClientError, Interrupted, Paused
-
-_LIVE = frozenset(Status) - ENDED
-_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.1
-"""Seconds between two looks at the store while waiting: short at first, then longer."""
+from .looks import deadline_of, looks
+from .travel import LIVE, ThreadTravel
 
 UNSET: Any = object()
 """No answer was given: `resume()` passes a breakpoint, `resume(None)` answers None."""
 
 
-class ThreadHandle:
+class ThreadHandle(ThreadTravel):
     """One thread, and the run of it that this handle was made for (`run`, counted from 1)."""
 
     def __init__(
@@ -97,8 +94,8 @@ class ThreadHandle:
         Raises `TimeoutError`, `Interrupted` where the run waits for an answer, `Paused`, `Cancelled`, `NodeFailed`,
         `GraphRecursionError`.
         """
-        deadline = _deadline(timeout)
-        for _ in _looks(deadline, f"thread {self.thread_id!r}, run {self.run}: no result"):
+        deadline = deadline_of(timeout)
+        for _ in looks(deadline, f"thread {self.thread_id!r}, run {self.run}: no result"):
             record = self.info
             run = self._run_after(record)
             if run is not None and run.status.ended:
@@ -124,29 +121,12 @@ class ThreadHandle:
             values="values" in modes.names,
             cache=self._cache,
         )
-        for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the stream did not end"):
+        for _ in looks(deadline_of(timeout), f"thread {self.thread_id!r}: the stream did not end"):
             over = self._over()
             for event in follower.read():
                 yield from events_of(event, modes, self._complete)
             if over:
                 return
-
-    def get_state(self, checkpoint: str | None = None) -> StateSnapshot:
-        """The newest state, or that of a checkpoint id. Raises `CheckpointNotFound`."""
-        reader = self._reader()
-        return reader.at(checkpoint_seq(self.thread_id, checkpoint)) if checkpoint else reader.head()
-
-    def get_state_history(
-        self, *, filter: Mapping[str, Any] | None = None, before: str | None = None, limit: int | None = None
-    ) -> Iterator[StateSnapshot]:
-        """The states, newest first, over forks into the threads this one came from."""
-        until = checkpoint_seq(self.thread_id, before) if before else None
-        reader = self._reader()
-        yield from reader.history(where=filter, before=until, limit=limit)
-
-    def names(self) -> dict[str, str]:
-        """The checkpoints that have names: name to checkpoint id. Retention keeps them."""
-        return {name: checkpoint_id(seq) for name, seq in sorted(self.info.names.items())}
 
     # -- steering ------------------------------------------------------------------------------------------------
 
@@ -167,7 +147,7 @@ class ThreadHandle:
         answers = {interrupt_id: answer} if interrupt_id is not None else answers_of(answer, record)
         for wait, value in answers.items():
             try:
-                self._send(RESUME, pack(self._codec, wait, value, None), _LIVE, wait=wait)
+                self._send(RESUME, pack(self._codec, wait, value, None), LIVE, wait=wait)
             except Refused as refusal:
                 raise UnknownInterrupt(self.thread_id, wait, self.info.interrupts) from refusal
 
@@ -182,52 +162,9 @@ class ThreadHandle:
         self._store.deliver(self.thread_id, message, ACCEPTS_SIGNALS)
         self._notify(self.thread_id)
 
-    def update_state(
-        self,
-        values: Any,
-        as_node: str | None = None,
-        *,
-        checkpoint: str | None = None,
-        timeout: float | timedelta | None = 60.0,
-    ) -> str:
-        """Change the state through its reducers; a running thread takes it between two steps. With `checkpoint`, fork
-        from there within the thread. Returns the id of the new checkpoint, once it is durable.
-
-        Raises `InvalidUpdateError`, `CheckpointNotFound`, `TimeoutError`.
-        """
-        if self._graph is not None:
-            self._graph.check_update(values, as_node)
-        parent = 0
-        if checkpoint is not None:
-            parent = checkpoint_seq(self.thread_id, checkpoint)
-            self._control(parent)
-        number = self._send(UPDATE, pack(self._codec, values, as_node, parent), frozenset(Status))
-        for _ in _looks(_deadline(timeout), f"thread {self.thread_id!r}: the update was accepted and not yet applied"):
-            message = next(one for one in self._store.messages(self.thread_id, unread=False) if one.number == number)
-            if message.applied > 0:
-                return self._checkpoint_made(message.applied)
-            if message.applied < 0:
-                raise Cancelled(self.thread_id, "the thread ended before it read the update")
-        raise AssertionError("unreachable")
-
-    def name_checkpoint(self, name: str, checkpoint: str | None = None) -> str:
-        """Give a checkpoint (the newest by default) a name, under which retention keeps it; a name that another one had
-        moves on. Returns the checkpoint's id.
-
-        Raises `CheckpointNotFound`; `StoreMisuse` for a checkpoint that belongs to the thread this one was forked from.
-        """
-        seq = checkpoint_seq(self.thread_id, checkpoint) if checkpoint is not None else self.info.head
-        self._control(seq)
-        self._store.amend(self.thread_id, Amendment(names={name: seq}))
-        return checkpoint_id(seq)
-
-    def remove_name(self, name: str) -> None:
-        """Take a checkpoint's name away; from then on retention may drop it."""
-        self._store.amend(self.thread_id, Amendment(names={name: 0}))
-
     def pause(self, reason: str = "") -> None:
         """Stop between two steps, until `resume()`. Raises `Refused` for a thread that has ended."""
-        self._send(PAUSE, pack(self._codec, reason), _LIVE)
+        self._send(PAUSE, pack(self._codec, reason), LIVE)
 
     def retry(self) -> None:
         """Run the tasks that failed again, and only those; or go on after a pause. Raises `Refused` for any other."""
@@ -235,62 +172,20 @@ class ThreadHandle:
 
     def cancel(self, reason: str = "") -> None:
         """End the thread's runs, also in the middle of a node. Raises `Refused` for a thread that has ended."""
-        self._send(CANCEL, pack(self._codec, reason), _LIVE)
+        self._send(CANCEL, pack(self._codec, reason), LIVE)
 
-    def fork(
-        self,
-        checkpoint: str | None = None,
-        *,
-        update: Any = None,
-        as_node: str | None = None,
-        thread_id: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> ThreadHandle:
-        """Start a new thread from a checkpoint of this one (the newest by default), after `update`, and run it.
+    # -- inside --------------------------------------------------------------------------------------------------
 
-        Costs one row, whatever the history's size. Raises `CheckpointNotFound`, `ThreadExists`.
-        """
-        record = self.info
-        self._check_driver(record)
-        seq = checkpoint_seq(self.thread_id, checkpoint) if checkpoint is not None else record.head
-        if seq == 0:
-            raise ClientError(f"thread {self.thread_id!r} has no checkpoint yet to fork from")
-        if update is not None and self._graph is not None:
-            self._graph.check_update(update, as_node)
-        control = self._control(seq)
-        now = self._clock.time()
-        forked = ThreadRecord(
-            thread_id=thread_id or f"{self.thread_id}-{self._clock.unique()[:8]}",
-            graph=record.graph,
-            version=record.version,
-            graph_key=record.graph_key,
-            isolation=record.isolation,
-            run=control.run,
-            runs=control.run,
-            seq=seq,
-            head=seq,
-            origin=Origin(thread_id=self.thread_id, seq=seq),
-            metadata=dict(metadata if metadata is not None else record.metadata),
-            tags=record.tags,
-            created_at=now,
-            updated_at=now,
-        )
-        kind = RETRY if update is None and as_node is None else UPDATE
-        payload = b"" if kind == RETRY else pack(self._codec, update, as_node, 0)
-        message = Message(message_id=self._clock.unique(), kind=kind, payload=payload, created_at=now)
-        self._store.create(forked, message)
-        self._notify(forked.thread_id)
-        return ThreadHandle(
+    def _other(self, thread_id: str, run: int) -> Self:
+        return type(self)(
             self._store,
-            forked.thread_id,
-            control.run,
+            thread_id,
+            run,
             notify=self._notify,
             stalled=self._stalled,
             graph=self._graph,
             cache=self._cache,
         )
-
-    # -- inside --------------------------------------------------------------------------------------------------
 
     def _reader(self) -> SnapshotReader:
         schema = self._graph.topology.state if self._graph is not None else None
@@ -300,11 +195,11 @@ class ThreadHandle:
         """The values as they are shown: with the keys that start with a value, where the graph is known."""
         return self._graph.topology.state.complete(values) if self._graph is not None else dict(values)
 
-    def _send(self, kind: str, payload: bytes, statuses: frozenset[Status], wait: str = "") -> int:
+    def _send(self, kind: str, payload: bytes, statuses: frozenset[Status], wait: str = "", head: int = 0) -> int:
         self._check_driver(self.info)
         now = self._clock.time()
         message = Message(message_id=self._clock.unique(), kind=kind, payload=payload, created_at=now)
-        delivery = self._store.deliver(self.thread_id, message, Expect(statuses=statuses, wait=wait))
+        delivery = self._store.deliver(self.thread_id, message, Expect(statuses=statuses, wait=wait, head=head))
         self._notify(self.thread_id)
         return delivery.number
 
@@ -319,11 +214,11 @@ class ThreadHandle:
         return next((run for run in self._store.runs(self.thread_id) if run.run == self.run), None)
 
     def _run_after(self, record: ThreadRecord) -> RunRecord | None:
-        """The handle's run, read after `record`; None while a retry that was accepted has still to open it again."""
+        """The handle's run, after `record`; None where a retry or replay was accepted and has still to open it."""
         run = self._run_record()
         if run is None or not run.status.ended or not record.status.runnable or record.run != self.run:
             return run
-        if any(message.kind == RETRY for message in self._store.messages(self.thread_id)):
+        if any(message.kind in (RETRY, RESUME) for message in self._store.messages(self.thread_id)):
             return None
         return self._run_record()
 
@@ -358,35 +253,3 @@ class ThreadHandle:
         ends = [run.end for run in self._store.runs(self.thread_id) if run.run < self.run]
         origin = self.info.origin
         return max([*ends, origin.seq if origin is not None else 0])
-
-    def _checkpoint_made(self, seq: int) -> str:
-        """The checkpoint that an update made. One that the graph refused was consumed too, but made none."""
-        try:
-            load_control(HistoryReader(self._store, self.thread_id), seq)
-        except UnknownCheckpoint:
-            raise InvalidUpdateError(f"thread {self.thread_id!r} is paused: {self.info.reason}") from None
-        return checkpoint_id(seq)
-
-    def _control(self, seq: int) -> Any:
-        try:
-            return load_control(HistoryReader(self._store, self.thread_id), seq)
-        except UnknownCheckpoint:
-            raise CheckpointNotFound(self.thread_id, checkpoint_id(seq)) from None
-
-
-def _deadline(timeout: float | timedelta | None) -> float | None:
-    if timeout is None:
-        return None
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
-    return time.monotonic() + seconds
-
-
-def _looks(deadline: float | None, what: str) -> Iterator[None]:
-    """One turn per look at the store, until the deadline. Raises `TimeoutError`."""
-    pause = _FIRST_LOOK
-    while True:
-        yield
-        if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError(f"{what} in the time that was given; it goes on, ask again later")
-        time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_LOOK)

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import pyarrow as pa
 
 from ..runtime.cache import ReadCache
+from ..runtime.diffs import StateDiff
 from ..runtime.failures import Failure, decode_failure
 from ..runtime.restore import load_control
 from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_seq
@@ -87,16 +88,35 @@ class Reader:
         """The newest state of a thread; an empty one before its first checkpoint. Raises `Corrupt`, `NewerFormat`."""
         return SnapshotReader(self._store, record, self._codec, cache=self._cache).head()
 
+    def state_at(self, thread_id: str, checkpoint_id: str) -> StateSnapshot:
+        """A thread's state at a checkpoint. Raises `CheckpointNotFound`, `UnknownThread`, `Corrupt`, `NewerFormat`."""
+        reader = SnapshotReader(self._store, self.thread(thread_id), self._codec, cache=self._cache)
+        return reader.at(checkpoint_seq(thread_id, checkpoint_id))
+
+    def diff(self, thread_id: str, first: str, second: str | None = None) -> StateDiff:
+        """What differs between two checkpoints of a thread, the second by default the newest. Raises
+        `CheckpointNotFound`, `UnknownThread`, `Corrupt`, `NewerFormat`."""
+        record = self.thread(thread_id)
+        last = checkpoint_seq(thread_id, second) if second is not None else record.head
+        reader = SnapshotReader(self._store, record, self._codec, cache=self._cache)
+        return reader.diff(checkpoint_seq(thread_id, first), last)
+
     def history(
-        self, thread_id: str, *, before: str | None = None, limit: int | None = None
+        self,
+        thread_id: str,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        before: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[StateSnapshot]:
-        """A thread's states, newest first, over forks into the threads it came from; only those before a checkpoint id.
+        """A thread's states, newest first, over forks into the threads it came from; only those before a checkpoint id,
+        and with metadata that equals `filter`.
 
         Raises `UnknownThread`, `CheckpointNotFound` for what is no id.
         """
         until = checkpoint_seq(thread_id, before) if before is not None else None
         reader = SnapshotReader(self._store, self.thread(thread_id), self._codec, cache=self._cache)
-        yield from reader.history(before=until, limit=limit)
+        yield from reader.history(where=filter, before=until, limit=limit)
 
     def history_batches(
         self,

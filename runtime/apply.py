@@ -180,18 +180,18 @@ class Applier:
             # Of a run that ended meanwhile it is kept for a retry; it does not bring a cancelled run back to life.
             self._answer(payload.interrupt_id, payload.answer)
         else:
-            self._go_on()
+            self._go_on(payload.step)
         if payload.update is not None:
             self._update(UpdatePayload(payload.update, None))
 
-    def _go_on(self) -> None:
+    def _go_on(self, step: bool) -> None:
         at, recorder = self._at, self._recorder
         paused = at.paused
         self._reopen()
         if paused:
             recorder.pause("")
         # Who ends a pause of their own making does not thereby agree to the breakpoint behind it.
-        if at.next and paused in ("", CHANGED, FORKED):
+        if at.next and (step or paused in ("", CHANGED, FORKED)):
             recorder.pass_breakpoint()
             at.since = at.step
 

@@ -16,8 +16,9 @@ from .driving import attach, cancel, fork, pause, resume, retry, run, signal, up
 from .exits import MEANINGS, Exit
 from .exporting import export
 from .heads import down, up, version
-from .looking import history, ls, show
+from .looking import diff, history, ls, show
 from .moving import backup, copy, restore
+from .stepping import breakpoints, replay, step
 from .storing import migrate, names, prune, stats, verify
 
 _EPILOG = "\n\n".join(
@@ -87,7 +88,8 @@ def _main(
 
 
 _THREADS: tuple[Callable[..., Answer], ...] = (
-    run, attach, ls, show, history, resume, signal, retry, cancel, pause, fork, update, export, up, drain
+    run, attach, ls, show, history, diff, resume, signal, retry, cancel, pause, fork, update, replay, step, breakpoints,
+    export, up, drain
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))

@@ -9,9 +9,13 @@ from enum import Enum
 from typing import Any
 
 from ...runtime.commands import Interrupt
+from ...runtime.diffs import StateDiff
 from ...runtime.failures import Failure
 from ...runtime.snapshots import StateSnapshot, checkpoint_id
 from ...stores.records import RunRecord, ThreadRecord
+
+_TOLD = frozenset({"source", "step", "run", "version", "writes", "thread_id"})
+"""Metadata of a checkpoint that its document has under keys of its own."""
 
 
 def plain(value: Any) -> Any:
@@ -85,9 +89,24 @@ def checkpoint_document(snapshot: StateSnapshot, *, values: bool) -> dict[str, A
         "nodes": snapshot.metadata["writes"],
         "next": list(snapshot.next),
         "interrupts": interrupts_document(snapshot.interrupts),
+        "tasks": [{"id": task.id, "node": task.name} for task in snapshot.tasks],
+        "version": snapshot.version,
+        "metadata": plain({key: value for key, value in snapshot.metadata.items() if key not in _TOLD}),
         "created_at": snapshot.created_at,
     }
     return {**document, "values": plain(snapshot.values)} if values else document
+
+
+def diff_document(diff: StateDiff) -> dict[str, Any]:
+    """What differs between two checkpoints."""
+    return {
+        "before": diff.before,
+        "after": diff.after,
+        "added": plain(diff.added),
+        "removed": plain(diff.removed),
+        "changed": {key: {"before": plain(one.before), "after": plain(one.after)} for key, one in diff.changed.items()},
+        "appended": plain(diff.appended),
+    }
 
 
 def failure_document(failure: Failure) -> dict[str, Any]:

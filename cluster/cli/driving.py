@@ -133,13 +133,14 @@ def fork(
     update: Annotated[str | None, typer.Option(metavar="JSON|@FILE|-", help="Change the state first.")] = None,
     as_node: AsNode = None,
     thread_id: Annotated[str | None, typer.Option(help="The new thread's id.")] = None,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Run it, or leave it paused.")] = True,
     detach: Detach = False,
 ) -> Answer:
     """Start a new thread from a checkpoint of another, and follow its run."""
     values = read_value(update, "--update") if update is not None else None
     with call.thread(thread) as (client, handle):
-        forked = handle.fork(checkpoint, update=values, as_node=as_node, thread_id=thread_id)
-        return started(call, forked) if detach else follow(call, client, forked)
+        forked = handle.fork(checkpoint, update=values, as_node=as_node, thread_id=thread_id, start=start)
+        return started(call, forked) if detach or not start else follow(call, client, forked)
 
 
 def cancel(
@@ -193,10 +194,13 @@ def update(
     checkpoint: Annotated[
         str | None, typer.Option(metavar="ID", help="Start from this checkpoint, leaving what came after it.")
     ] = None,
+    expect: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only if this is still the newest checkpoint.")
+    ] = None,
 ) -> Answer:
     """Change a thread's state through its reducers; prints the new checkpoint's id."""
     changes = read_value(values, "the update")
     with call.thread(thread) as (_, handle):
-        made = handle.update_state(changes, as_node, checkpoint=checkpoint)
+        made = handle.update_state(changes, as_node, checkpoint_id=checkpoint, expected_checkpoint=expect)
         status = handle.status
     return Answer(document={"thread_id": thread, "checkpoint_id": made, "status": status.value}, shown=(Text(made),))

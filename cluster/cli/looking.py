@@ -11,10 +11,18 @@ from ...stores.errors import Corrupt, DisallowedType, NewerFormat
 from ...stores.records import RUNNABLE, SERVICE, Status
 from ..head import running_head
 from .call import Answer, Call
-from .documents import checkpoint_document, failure_document, interrupts_document, plain, run_document, thread_document
+from .documents import (
+    checkpoint_document,
+    diff_document,
+    failure_document,
+    interrupts_document,
+    plain,
+    run_document,
+    thread_document,
+)
 from .exits import Exit
 from .inputs import read_pairs
-from .views import failure_text, history_table, thread_view, threads_table
+from .views import checkpoint_view, diff_table, failure_text, history_table, thread_view, threads_table
 
 ThreadArgument = Annotated[str, typer.Argument(metavar="THREAD", help="Its id.")]
 
@@ -49,8 +57,18 @@ def ls(
     )
 
 
-def show(call: Call, thread: ThreadArgument) -> Answer:
+def show(
+    call: Call,
+    thread: ThreadArgument,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="ID", help="Show this checkpoint instead, with its values.")
+    ] = None,
+) -> Answer:
     """Show a thread: where it stands, why, what it waits for, its values."""
+    if checkpoint is not None:
+        with call.reading() as reader:
+            snapshot = reader.state_at(thread, checkpoint)
+            return Answer(document=checkpoint_document(snapshot, values=True), shown=tuple(checkpoint_view(snapshot)))
     with call.reading() as reader:
         record = reader.thread(thread)
         runs = reader.runs(thread)
@@ -85,19 +103,43 @@ def history(
     thread: ThreadArgument,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     before: Annotated[str | None, typer.Option(metavar="CHECKPOINT", help="Only checkpoints before this one.")] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only checkpoints with this metadata, as source=update or step=3."),
+    ] = None,
     values: Annotated[bool, typer.Option("--values", help="With the state's values.")] = False,
 ) -> Answer:
     """List a thread's checkpoints, newest first."""
+    wanted = read_pairs(filter or (), "--filter")
     with call.reading() as reader:
-        found = list(islice(reader.history(thread, before=before, limit=limit + 1), limit + 1))
+        found = list(islice(reader.history(thread, filter=wanted, before=before, limit=limit + 1), limit + 1))
         more, snapshots = len(found) > limit, found[:limit]
         # The values are read when they are looked at: while the store is open.
         documents = [checkpoint_document(snapshot, values=values) for snapshot in snapshots]
         shown = (history_table(snapshots, values=values),) if snapshots else ()
     notes = []
     if more:
-        notes.append(f"there are more: {call.again('history', thread, '--before', snapshots[-1].checkpoint_id)}")
+        filters = [part for pair in filter or () for part in ("--filter", pair)]
+        again = call.again("history", thread, *filters, "--before", snapshots[-1].checkpoint_id)
+        notes.append(f"there are more: {again}")
     if not snapshots:
         notes.append("no checkpoints")
     document = {"thread_id": thread, "checkpoints": documents, "more": more}
     return Answer(document=document, shown=shown, notes=tuple(notes))
+
+
+def diff(
+    call: Call,
+    thread: ThreadArgument,
+    first: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id, as history prints it.")],
+    second: Annotated[
+        str | None, typer.Argument(metavar="[CHECKPOINT]", help="Compared with the first; by default the newest.")
+    ] = None,
+) -> Answer:
+    """Show what differs between two checkpoints of a thread: keys added, changed, removed, and what lists got."""
+    with call.reading() as reader:
+        found = reader.diff(thread, first, second)
+        document = {"thread_id": thread, **diff_document(found)}
+    return Answer(
+        document=document, shown=(diff_table(found),) if found else (), notes=() if found else ("no key differs",)
+    )

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...runtime.commands import Interrupt
+from ...runtime.diffs import StateDiff
 from ...runtime.failures import Failure
 from ...runtime.snapshots import StateSnapshot, checkpoint_id
 from ...stores.records import Status, ThreadRecord
@@ -138,6 +139,40 @@ def history_table(snapshots: Iterable[StateSnapshot], *, values: bool) -> Table:
             _time(datetime.fromisoformat(snapshot.created_at).timestamp()),
             *([short(snapshot.values)] if values else []),
         )
+    return table
+
+
+def checkpoint_view(snapshot: StateSnapshot) -> Iterable[RenderableType]:
+    """All about one checkpoint."""
+    facts = snapshot.metadata
+    named = [
+        ("checkpoint", snapshot.checkpoint_id),
+        ("parent", snapshot.parent_id or ""),
+        ("thread", facts["thread_id"]),
+        ("version", snapshot.version),
+        ("made by", f"{facts['source']} {_counted(facts['writes'])}".strip()),
+        ("step", f"{facts['step']} of run {facts['run']}"),
+        ("next", _counted(snapshot.next)),
+        ("made", _time(datetime.fromisoformat(snapshot.created_at).timestamp())),
+    ]
+    yield facts_table([(name, fact) for name, fact in named if fact])
+    if snapshot.interrupts:
+        yield interrupts_table(snapshot.interrupts)
+    if snapshot.values:
+        yield values_table(snapshot.values)
+
+
+def diff_table(diff: StateDiff) -> Table:
+    """One line per key that differs."""
+    table = _table("key", "", diff.before, diff.after)
+    for key, value in diff.added.items():
+        _row(table, key, "added", "", short(value))
+    for key, value in diff.removed.items():
+        _row(table, key, "removed", short(value), "")
+    for key, one in diff.changed.items():
+        _row(table, key, "changed", short(one.before), short(one.after))
+    for key, items in diff.appended.items():
+        _row(table, key, "appended", "", short(items))
     return table
 
 

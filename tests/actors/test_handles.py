@@ -177,7 +177,7 @@ def test_unknown_threads_and_checkpoints(client: Client, folder: str) -> None:
         with pytest.raises(CheckpointNotFound, match=name):
             thread.fork(name)
         with pytest.raises(CheckpointNotFound, match=name):
-            thread.update_state({"n": 1}, checkpoint=name)
+            thread.update_state({"n": 1}, checkpoint_id=name)
     with pytest.raises(InvalidUpdateError, match="colour"):
         thread.update_state({"colour": "red"})
     with pytest.raises(InvalidUpdateError, match="nowhere"):

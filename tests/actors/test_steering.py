@@ -10,6 +10,8 @@ import pytest
 
 from perdure import (
     Cancelled,
+    CheckpointConflict,
+    CheckpointNotFound,
     Client,
     Interrupted,
     NotInterrupted,
@@ -136,8 +138,77 @@ def test_update_state_of_a_parked_thread_and_from_an_older_checkpoint(client: Cl
     thread.resume("yes")
     assert thread.result(timeout=20)["items"] == ["first", "added", "yes", "last"]
     older = [state for state in thread.get_state_history() if state.next == ("ask",)][-1]
-    thread.update_state({"items": ["another way"]}, checkpoint=older.checkpoint_id)
+    thread.update_state({"items": ["another way"]}, checkpoint_id=older.checkpoint_id)
     assert thread.get_state().values["items"] == ["first", "another way"]
+
+
+def test_of_two_who_change_the_same_head_one_is_told(client: Client, folder: str) -> None:
+    thread = start(client, "ask", folder)
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    head = thread.get_state().checkpoint_id
+    made = thread.update_state({"n": 50}, expected_checkpoint=head)
+    with pytest.raises(CheckpointConflict, match=r"\{'n': 7\}.*n = 50") as caught:
+        thread.update_state({"n": 7}, expected_checkpoint=head)
+    assert (caught.value.expected, caught.value.found) == (head, made)
+    assert (thread.status, thread.get_state().values["n"]) == (Status.INTERRUPTED, 50)
+    assert thread.diff(head).added == {"n": 50}
+    with pytest.raises(CheckpointNotFound):
+        thread.update_state({"n": 7}, expected_checkpoint="0000000999")
+
+
+def test_of_two_who_change_a_running_thread_one_is_told_where_it_is_applied(client: Client, folder: str) -> None:
+    """The store still has the head that an update names when it accepts it; the owner is further by the time that it
+    reads it."""
+    thread = start(client, "count", folder, until=100_000)
+    eventually(lambda: thread.info.head > 3, what="some steps")
+    with pytest.raises(CheckpointConflict) as caught:
+        thread.update_state({"items": ["late"]}, expected_checkpoint=thread.get_state().checkpoint_id)
+    assert caught.value.found > caught.value.expected
+    assert (thread.status, "late" in thread.get_state().values["items"]) == (Status.RUNNING, False)
+    thread.cancel()
+
+
+def test_steps_breakpoints_and_replay(client: Client, folder: str) -> None:
+    thread = client.submit(graph, {"do": "ask", "folder": folder}, interrupt_before=["first"])
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    state = thread.step()
+    assert (state.next, state.values["items"], thread.status) == (("ask",), ["first"], Status.INTERRUPTED)
+    thread.add_breakpoints(after="ask")
+    eventually(lambda: thread.breakpoints().after == ("ask",), what="the breakpoint")
+    assert [one.value for one in thread.step().interrupts]
+    thread.resume("yes")
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    assert thread.get_state().next == ("last",)
+    thread.remove_breakpoints()
+    eventually(lambda: not thread.breakpoints().after, what="the end of the breakpoint")
+    # An answer belongs to the step that asked, and after that the thread stands.
+    assert thread.get_state().next == ("last",)
+    thread.resume()
+    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert len(lines(folder, "first")) == 1
+    with pytest.raises(NotInterrupted):
+        thread.step()
+    begun = [one for one in thread.get_state_history() if one.next == ("last",)][-1]
+    thread.replay(begun.checkpoint_id)
+    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert len(lines(folder, "last")) == 2
+
+
+def test_a_fork_that_is_not_started_is_stepped_through(client: Client, folder: str) -> None:
+    thread = start(client, "ask", folder)
+    with pytest.raises(Interrupted):
+        thread.result(timeout=20)
+    begun = [one for one in thread.get_state_history() if one.next == ("first",)][-1]
+    fork = thread.fork(begun.checkpoint_id, start=False)
+    assert (fork.status, fork.get_state().next) == (Status.PAUSED, ("first",))
+    assert fork.step().next == ("ask",)
+    named = fork.name_checkpoint("after first")
+    assert (fork.names(), fork.info.names) == ({"after first": named}, {"after first": int(named)})
+    fork.cancel()
+    thread.cancel()
 
 
 # -- further inputs --------------------------------------------------------------------------------------------------

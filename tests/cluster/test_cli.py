@@ -209,6 +209,18 @@ def test_update_and_fork(here: Shell, client: Client) -> None:
     code, told = here.json("fork", "forked", "--checkpoint", "999")
     assert (code, told["error"]["type"]) == (6, "CheckpointNotFound")
 
+    code, told = here.json("update", "forked", '{"n": 11}', "--expect", first)
+    assert (code, told["error"]["type"]) == (2, "CheckpointConflict")
+    assert here.json("breakpoints", "forked", "--before", "count") == (0, {"thread_id": "forked", "changed": True})
+    code, told = here.json("step", "forked")
+    assert (code, told["status"], told["next"]) == (0, "interrupted", ["ask"])
+    assert told["interrupts"][0]["value"] == {"n": 10}
+    code, told = here.json("breakpoints", "forked")
+    assert (code, told["before"]) == (0, ["ask", "count"])
+    code, told = here.json("replay", "forked", first)
+    assert (code, told["interrupts"]) == (3, [])
+    assert client.thread("forked").get_state().values["n"] == 2
+
 
 def test_the_live_line_tells_step_and_node(perdure: Shell, client: Client, gate: Path) -> None:
     """On a terminal a line on stderr is redrawn; stdout has the result alone."""

@@ -183,6 +183,42 @@ def test_history_goes_back_in_pages(store: str) -> None:
     assert f"--before {before}" in perdure("history", "odd", "--store", store, "--limit", "4").stderr
 
 
+def test_history_filters_by_metadata(store: str) -> None:
+    found = document("history", "odd", "--filter", "source=input", "--store", store)["checkpoints"]
+    assert [one["run"] for one in found] == [3, 2, 1]
+
+
+def test_a_checkpoint_is_shown_whole(store: str) -> None:
+    newest = document("history", "odd", "--limit", "1", "--store", store)["checkpoints"][0]
+    shown = document("show", "odd", "--checkpoint", newest["checkpoint_id"], "--store", store)
+    assert {**shown, "values": None} == {**newest, "values": None}
+    assert (shown["nodes"], shown["next"], shown["tasks"], set(shown["values"])) == (
+        ["odd"],
+        [],
+        [],
+        {"day", "some", "nan"},
+    )
+    assert shown["version"]
+    assert document("show", "odd", "--checkpoint", "99999", "--store", store, code=Exit.NOT_FOUND)["exit_code"] == 6
+    assert (
+        newest["checkpoint_id"]
+        in perdure("show", "odd", "--checkpoint", newest["checkpoint_id"], "--store", store).stdout
+    )
+
+
+def test_diff_says_what_differs(store: str) -> None:
+    ids = [one["checkpoint_id"] for one in document("history", "odd", "--store", store)["checkpoints"]]
+    told = document("diff", "odd", ids[-1], ids[0], "--store", store)
+    assert (told["before"], told["after"], set(told["added"]), told["changed"]) == (
+        ids[-1],
+        ids[0],
+        {"day", "some", "nan"},
+        {},
+    )
+    assert "added" in perdure("diff", "odd", ids[-1], "--store", store).stdout
+    assert "no key differs" in perdure("diff", "odd", ids[0], "--store", store).output
+
+
 def test_show_still_shows_the_row_of_a_damaged_thread(store: str) -> None:
     with sqlite3.connect(store.removeprefix("sqlite:///")) as raw:
         raw.execute("UPDATE segments SET data = x'00'")
