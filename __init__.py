@@ -35,6 +35,7 @@ from .runtime.errors import (
 from .runtime.graph import StateGraph
 from .runtime.interrupts import interrupt
 from .runtime.messages import add_messages
+from .runtime.migrations import Migration
 from .runtime.policies import RetryPolicy
 from .runtime.position import Heartbeat
 from .runtime.signals import receive
@@ -96,6 +97,7 @@ __all__ = [
     "InvalidUpdateError",
     "KeySource",
     "Keyring",
+    "Migration",
     "MissingKey",
     "NewerFormat",
     "NodeContext",

@@ -128,11 +128,15 @@ class ThreadTravel(ABC):
             raise conflict_of(self._reader(), expected, values)
         return self._checkpoint_made(applied)
 
-    def replay(self, checkpoint_id: str) -> None:
+    def replay(self, checkpoint_id: str, *, timeout: float | timedelta | None = 60.0) -> None:
         """Go back to a checkpoint and run on from there, in the same thread: what came after it stays in the history,
-        and is not the state any more. Raises `CheckpointNotFound`, `ClientError`."""
+        and is not the state any more. A running thread goes back between two steps. Returns once it is on its way.
+
+        Raises `CheckpointNotFound`, `ClientError`, `TimeoutError`; `InvalidUpdateError` where this version of the graph
+        cannot go on from there.
+        """
         payload = pack(self._codec, None, None, self._checkpoint(checkpoint_id))
-        self._send(UPDATE, payload, frozenset(Status))
+        self._checkpoint_made(self._applied(self._send(UPDATE, payload, frozenset(Status)), timeout))
         self._send(RESUME, pack(self._codec, "", None, None), frozenset(Status))
 
     def fork(

@@ -15,7 +15,7 @@ from .breakpoints import keep_pinned, with_change
 from .calls import Call, CallKind
 from .commands import END, START, Send
 from .control import RUN_CHANNEL, TYPES
-from .errors import CheckpointConflict, InvalidUpdateError, PerdureError
+from .errors import CheckpointConflict, InvalidUpdateError, PerdureError, VersionMismatch
 from .options import RunOptions
 from .payloads import (
     BREAKPOINTS,
@@ -40,6 +40,7 @@ from .recorder import Recorder
 from .restore import load_control, load_sends, load_values, position_at
 from .snapshots import checkpoint_id
 from .topology import Topology
+from .upgrading import upgrade
 
 Router = Callable[[str, tuple[tuple[str, Any], ...]], tuple[str | Send, ...]]
 """Asks the conditional edges of a node where to go, after its writes."""
@@ -325,6 +326,9 @@ class Applier:
         position.options = options
         position.adopted = adopted
         position.sends = load_sends(reader.rows_of(seq), self._codec)
+        found = control.version
+        if why := upgrade(position, self._topology):
+            raise VersionMismatch(self._thread_id, self._topology.name, found, self._topology.version, why)
         return position
 
     def _go_back(self, then: Position) -> None:
@@ -337,5 +341,5 @@ class Applier:
             del at.values[name]
         at.manifest, at.head, at.step, at.since = then.manifest, then.head, then.step, then.since
         at.next, at.joins, at.done, at.sends = then.next, then.joins, then.done, then.sends
-        at.adopted = then.adopted
+        at.adopted, at.version = then.adopted, then.version
         at.born, at.branch = then.born, NEW_BRANCH

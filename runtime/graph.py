@@ -25,6 +25,7 @@ from .checkpoints import EVERY_STEP, Checkpoints
 from .commands import END, START
 from .compiled import CompiledGraph
 from .errors import GraphValidationError
+from .migrations import Migration
 from .nodes import Node, Resources, RunMode
 from .policies import RetryPolicy
 from .schema import Schema, merged_channels
@@ -233,6 +234,7 @@ class StateGraph:
         name: str | None = None,
         version: str | None = None,
         allow: Iterable[type] = (),
+        migrations: Iterable[Migration] = (),
     ) -> Topology:
         """The graph as frozen data, checked; arguments as for `compile`."""
         before, after = self._interrupts(interrupt_before), self._interrupts(interrupt_after)
@@ -264,6 +266,7 @@ class StateGraph:
             checkpoints=check_checkpoints(checkpoints) or EVERY_STEP,
             retention=check_retention_given(retention),
             allow=allowed,
+            migrations=tuple(migrations),
         )
 
     def compile(
@@ -277,6 +280,7 @@ class StateGraph:
         name: str | None = None,
         version: str | None = None,
         allow: Iterable[type] = (),
+        migrations: Iterable[Migration] = (),
         cache: CacheOptions | None = None,
     ) -> CompiledGraph:
         """Check the graph and make it ready to run.
@@ -286,6 +290,7 @@ class StateGraph:
         says which steps become full checkpoints: by default every one. `retention` says what of a thread's past is
         kept, instead of what the store says. `version` is the version under which threads are kept, else it is derived
         from the structure. `allow` lists classes that stored values may have, besides those that the state names.
+        `migrations` (`Migration`s) bring the states of threads that other versions have left to this one.
         `cache` bounds what is remembered of what was read from the store.
         """
         check_store(checkpointer)
@@ -298,6 +303,7 @@ class StateGraph:
             name=name,
             version=version,
             allow=allow,
+            migrations=migrations,
         )
         return CompiledGraph(topology, checkpointer, cache)
 

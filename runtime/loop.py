@@ -40,6 +40,7 @@ from .retyping import changed, misfit
 from .settled import Settled
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
+from .upgrading import upgrade
 from .writer import Durable, Lane, ParkRefused, WriteFailed
 
 _LONGEST_WAIT = 60.0
@@ -65,6 +66,7 @@ class ThreadLoop:
         self._ports = ports
         self._kept = restored.kept
         self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock, restored.kept)
+        self._unfit = upgrade(self.at, topology)
         self._changed = changed(restored.types, topology)
         origin = record.origin.seq if record.origin is not None else 0
         self._applier = Applier(
@@ -187,6 +189,8 @@ class ThreadLoop:
 
     def _misfit(self) -> str:
         """Why this version of the graph cannot go on with the run; empty if it can."""
+        if self._unfit and self.at.version != self._topology.version:
+            return self._unfit
         if not self.at.run_open:
             return ""
         return plan.fits(self.at.next, self._topology) or misfit(self._changed, self.at.values, self._topology)

@@ -46,6 +46,8 @@ class Position:
     since: int = -2
     next: tuple[Next, ...] = ()
     joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    version: str = ""
+    """The graph's version that made the newest checkpoint, or that its state was brought to since."""
     done: tuple[tuple[str, str], ...] = ()
     """(path, node) of the tasks that the newest checkpoint merged."""
     branch: int = 0

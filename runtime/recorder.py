@@ -198,6 +198,7 @@ class Recorder:
             at.manifest[name] = seq
         at.manifest.update(dict.fromkeys(at.adopted, seq))
         at.adopted = {}
+        at.version = self._topology.version
         if options is not None:
             at.manifest[RUN_CHANNEL] = seq
             at.options = None

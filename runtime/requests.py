@@ -47,8 +47,7 @@ def ask_step(runner: InProcess, given: Config) -> None:
     `CheckpointNotFound`, `ThreadBusy`, `UnknownThread`."""
     record = runner.thread(given.thread_id)
     if given.checkpoint and given.checkpoint != record.head:
-        check_checkpoint(runner, given.thread_id, given.checkpoint)
-        runner.send(given.thread_id, UPDATE, pack(runner.codec, None, None, given.checkpoint))
+        _go_back(runner, record, given.checkpoint)
     elif not record.head or not load_head(HistoryReader(runner.store, given.thread_id), record).next:
         raise NotInterrupted(given.thread_id, record.status)
     runner.send(given.thread_id, RESUME, pack(runner.codec, "", None, None, None, True))
@@ -107,8 +106,7 @@ def _go_on(runner: InProcess, given: Config, record: ThreadRecord) -> None:
     options = given.options.to_data()
     go_on = pack(runner.codec, "", None, None, options)
     if given.checkpoint and given.checkpoint != record.head:
-        check_checkpoint(runner, given.thread_id, given.checkpoint)
-        runner.send(given.thread_id, UPDATE, pack(runner.codec, None, None, given.checkpoint))
+        _go_back(runner, record, given.checkpoint)
         runner.send(given.thread_id, RESUME, go_on)
     elif record.status is Status.FAILED:
         if not record.head or load_head(HistoryReader(runner.store, record.thread_id), record).run != record.run:
@@ -119,6 +117,18 @@ def _go_on(runner: InProcess, given: Config, record: ThreadRecord) -> None:
         runner.send(given.thread_id, RETRY, pack(runner.codec, options))
     elif record.status is Status.PAUSED or (record.status is Status.INTERRUPTED and not record.interrupts):
         runner.send(given.thread_id, RESUME, go_on)
+
+
+def _go_back(runner: InProcess, record: ThreadRecord, seq: int) -> None:
+    """Make an older checkpoint the one that goes on. Raises why it cannot be: what comes next was not meant for the
+    thread as it is."""
+    check_checkpoint(runner, record.thread_id, seq)
+    runner.send(record.thread_id, UPDATE, pack(runner.codec, None, None, seq))
+    if record.status.runnable:
+        return  # its owner died: whoever claims it now runs it, and so it must be told first how to go on
+    settled = runner.touch(record.thread_id)
+    if settled.refused is not None:
+        raise settled.refused
 
 
 def _answer(runner: InProcess, given: Config, record: ThreadRecord, command: Command[Any]) -> None:

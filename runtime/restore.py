@@ -92,6 +92,7 @@ def position_at(seq: int, control: Control, values: Values) -> Position:
         since=control.since,
         next=control.next,
         joins=dict(control.joins),
+        version=control.version,
         done=control.done,
         branch=control.branch,
         born=control.step if control.born is None else control.born,

@@ -17,6 +17,7 @@ from .checkpoints import EVERY_STEP, Checkpoints
 from .commands import END, START, Send
 from .errors import RoutingError
 from .messages import RemoveMessage
+from .migrations import Migration, check_migrations
 from .nodes import Node
 from .schema import Schema
 
@@ -117,12 +118,15 @@ class Topology:
     """What of a thread's past is kept, where the thread is not given its own; None for the store's."""
     allow: tuple[type, ...] = ()
     """Classes that stored values may have, besides those that the schemas name."""
+    migrations: tuple[Migration, ...] = ()
+    """From other versions to this one."""
     version: str = ""
     """As the user named it, else `fingerprint`."""
 
     def __post_init__(self) -> None:
         if not self.version:
             object.__setattr__(self, "version", self.fingerprint)
+        check_migrations(self.migrations, self.version)
 
     def __getstate__(self) -> dict[str, Any]:
         # Without what was derived from them so far: a graph's pickle, which names its code, does not change with use.

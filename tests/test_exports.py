@@ -37,6 +37,7 @@ EXPORTS = [
     "InvalidUpdateError",
     "KeySource",
     "Keyring",
+    "Migration",
     "MissingKey",
     "NewerFormat",
     "NodeContext",
