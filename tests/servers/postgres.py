@@ -73,11 +73,12 @@ class PostgresDatabases:
         """Empty a database and end all connections to it. `database` hands it out again: making one takes longer than
         most tests."""
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(END_OTHERS)
             changed = connection.execute(SETTINGS).fetchone()
-            for (name,) in connection.execute(SCHEMAS).fetchall():
-                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
-            connection.execute("CREATE SCHEMA public")
+            if not changed:
+                connection.execute(END_OTHERS)
+                for (name,) in connection.execute(SCHEMAS).fetchall():
+                    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+                connection.execute("CREATE SCHEMA public")
         if changed:
             self.drop(url)
         else:
