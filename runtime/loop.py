@@ -29,6 +29,7 @@ from .draft import Draft
 from .endings import Endings
 from .errors import PerdureError, RouterRaised
 from .execute import Step
+from .fitness import Fitness
 from .mailroom import Mailroom
 from .options import Durability, RunOptions
 from .payloads import BREAKPOINTS
@@ -36,11 +37,9 @@ from .ports import Ended, Event, Need, Poke, Ports, told_update
 from .position import CHANGED
 from .recorder import Recorder
 from .restore import Restored, encode_result
-from .retyping import changed, misfit
 from .settled import Settled
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
-from .upgrading import upgrade
 from .writer import Durable, Lane, ParkRefused, WriteFailed
 
 _LONGEST_WAIT = 60.0
@@ -66,8 +65,7 @@ class ThreadLoop:
         self._ports = ports
         self._kept = restored.kept
         self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock, restored.kept)
-        self._unfit = upgrade(self.at, topology)
-        self._changed = changed(restored.types, topology)
+        self._fitness = Fitness(self.at, restored.types, topology)
         origin = record.origin.seq if record.origin is not None else 0
         self._applier = Applier(
             topology, codec, ports.history, record.thread_id, self._recorder, self._route, origin=origin
@@ -93,7 +91,7 @@ class ThreadLoop:
         # durable, would be taken for the one that ended the process.
         self._careful = record.seq + ports.limits.careful_commits if record.crashes else 0
         if not self.at.paused:
-            self.at.paused = self._misfit() or self._attempts.spent(ports.limits.crash_budget)
+            self.at.paused = self._fitness.objection() or self._attempts.spent(ports.limits.crash_budget)
 
     def attach(self, lane: Lane, post: Callable[[Event], None]) -> None:
         """Give the loop its way into the writer. `post` puts an event into `events` and wakes whoever drives the loop;
@@ -183,17 +181,9 @@ class ThreadLoop:
             if message.kind == BREAKPOINTS and idle and not plan.idle(self.at, self._limits):
                 # Who takes a breakpoint away at which a thread stands has not told it to go on.
                 self._recorder.pause(CHANGED)
-        if not self.at.paused and (reason := self._misfit()):
+        if not self.at.paused and (reason := self._fitness.objection()):
             self._recorder.pause(reason)
         self._announcer.note("update")
-
-    def _misfit(self) -> str:
-        """Why this version of the graph cannot go on with the run; empty if it can."""
-        if self._unfit and self.at.version != self._topology.version:
-            return self._unfit
-        if not self.at.run_open:
-            return ""
-        return plan.fits(self.at.next, self._topology) or misfit(self._changed, self.at.values, self._topology)
 
     # -- events --------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from perdure import (
@@ -71,9 +72,8 @@ def test_what_differs_between_two_threads(store: CheckpointStore) -> None:
 
 
 def test_values_that_have_no_single_truth() -> None:
-    numpy = pytest.importorskip("numpy")
-    old = {"same": numpy.arange(3), "other": numpy.arange(3), "list": [numpy.arange(3)], "kind": 1, "gone": 0}
-    new = {"same": numpy.arange(3), "other": numpy.arange(4), "list": [numpy.arange(3), 1], "kind": True, "new": None}
+    old = {"same": np.arange(3), "other": np.arange(3), "list": [np.arange(3)], "kind": 1, "gone": 0}
+    new = {"same": np.arange(3), "other": np.arange(4), "list": [np.arange(3), 1], "kind": True, "new": None}
     diff = diff_values(old, new, Codec())
     assert (set(diff.changed), diff.appended) == ({"other", "kind"}, {"list": [1]})
     assert (diff.added, diff.removed) == ({"new": None}, {"gone": 0})
