@@ -11,9 +11,9 @@ from ..runtime.bookmarks import find_control, give_name, names_of, take_name
 from ..runtime.breakpoints import Breakpoints, breakpoints_message, in_force
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
-from ..runtime.conflicts import conflict_of, was_refused
+from ..runtime.conflicts import conflict_of, update_made, was_refused
 from ..runtime.diffs import StateDiff
-from ..runtime.errors import CheckpointNotFound, InvalidUpdateError, NotInterrupted
+from ..runtime.errors import NotInterrupted
 from ..runtime.forks import ForkWishes, new_fork
 from ..runtime.options import named_nodes
 from ..runtime.payloads import BREAKPOINTS, RESUME, UPDATE, BreakpointsPayload, pack
@@ -126,7 +126,7 @@ class ThreadTravel(ABC):
             raise conflict_of(self._reader(), expected, values) from None
         if expected and was_refused(HistoryReader(self._store, self.thread_id), applied, expected):
             raise conflict_of(self._reader(), expected, values)
-        return self._checkpoint_made(applied)
+        return id_of(update_made(self._store, self.thread_id, applied))
 
     def replay(self, checkpoint_id: str, *, timeout: float | timedelta | None = 60.0) -> None:
         """Go back to a checkpoint and run on from there, in the same thread: what came after it stays in the history,
@@ -136,7 +136,7 @@ class ThreadTravel(ABC):
         cannot go on from there.
         """
         payload = pack(self._codec, None, None, self._checkpoint(checkpoint_id))
-        self._checkpoint_made(self._applied(self._send(UPDATE, payload, frozenset(Status)), timeout))
+        update_made(self._store, self.thread_id, self._applied(self._send(UPDATE, payload, frozenset(Status)), timeout))
         self._send(RESUME, pack(self._codec, "", None, None), frozenset(Status))
 
     def fork(
@@ -231,14 +231,6 @@ class ThreadTravel(ABC):
 
     def _is_read(self, number: int) -> bool:
         return all(message.number != number for message in self._store.messages(self.thread_id))
-
-    def _checkpoint_made(self, seq: int) -> str:
-        """The checkpoint that an update made. One that the graph refused was consumed too, but made none."""
-        try:
-            find_control(self._store, self.thread_id, seq)
-        except CheckpointNotFound:
-            raise InvalidUpdateError(f"thread {self.thread_id!r} is paused: {self.info.reason}") from None
-        return id_of(seq)
 
     def _change_breakpoints(self, change: BreakpointsPayload) -> None:
         self._send(BREAKPOINTS, breakpoints_message(self._codec, self._clock, change).payload, LIVE)

@@ -70,7 +70,7 @@ class Applier:
         self._route = route
         self._origin = origin
         """Up to this seq the history is that of the thread this one was forked from."""
-        self.refused: PerdureError | StoreError | None = None
+        self.refused: dict[int, PerdureError | StoreError] = {}
         """Why the last message could not be applied."""
         self.woken = 0.0
         """The latest time by which somebody found the thread due: an owner whose clock is behind goes by that."""
@@ -90,6 +90,8 @@ class Applier:
         payload = unpack_input(self._codec, message)
         if past is not None:
             self._go_back(past)
+        else:
+            self._bring_up(self._at)
         self._recorder.pace(payload.options)
         updates = self._topology.input.updates(payload.input, START)
         self._write(START, tuple(updates.items()), "input", options=payload.options.to_data())
@@ -105,7 +107,6 @@ class Applier:
         """
         past, unfit = self._past(message)
         self._recorder.consume(message)
-        self.refused = None
         try:
             if unfit is not None:
                 raise unfit
@@ -116,7 +117,7 @@ class Applier:
             elif message.kind == UPDATE:
                 payload = UpdatePayload(*unpack(self._codec, message))
                 if payload.expected and payload.expected != self._at.head:
-                    self._refuse(payload)
+                    self._refuse(message, payload)
                     return options
                 self._update(payload, past, options)
                 if idle and (payload.as_node is not None or payload.parent) and self._at.run_open:
@@ -135,7 +136,7 @@ class Applier:
                 self._retry()
                 options = self._with_options(options, retry.options)
         except (PerdureError, StoreError) as error:
-            self.refused = error
+            self.refused[message.number] = error
             self._recorder.pause(f"{message.kind} message {message.number} could not be applied: {error}")
         return options
 
@@ -222,11 +223,12 @@ class Applier:
         self._recorder.open_run(at.run)
         return True
 
-    def _refuse(self, payload: UpdatePayload) -> None:
+    def _refuse(self, message: Message, payload: UpdatePayload) -> None:
         """Consume an update that was meant for another head, in a commit that makes no checkpoint: so its sender, who
         looks there, learns that nothing came of it."""
         found = checkpoint_id(self._at.head)
-        self.refused = CheckpointConflict(self._thread_id, checkpoint_id(payload.expected), found, yours=payload.values)
+        expected = checkpoint_id(payload.expected)
+        self.refused[message.number] = CheckpointConflict(self._thread_id, expected, found, yours=payload.values)
         self._recorder.seal()
 
     def _stepping(self, options: RunOptions, resume: ResumePayload) -> dict[str, Any] | None:
@@ -251,7 +253,9 @@ class Applier:
 
     def _update(self, payload: UpdatePayload, past: Position | None = None, options: RunOptions | None = None) -> None:
         before = replace(self._at)
-        if past is not None:
+        if past is None:
+            self._bring_up(self._at)
+        else:
             kept = past.options
             self._go_back(past)
             # It is still the same run: it goes on with its own options, not with those of the run it goes back to.
@@ -326,10 +330,15 @@ class Applier:
         position.options = options
         position.adopted = adopted
         position.sends = load_sends(reader.rows_of(seq), self._codec)
-        found = control.version
-        if why := upgrade(position, self._topology):
-            raise VersionMismatch(self._thread_id, self._topology.name, found, self._topology.version, why)
+        self._bring_up(position)
         return position
+
+    def _bring_up(self, position: Position) -> None:
+        """Migrate a position that is another version's. Raises `VersionMismatch` where that cannot be done: a
+        checkpoint on top of it would say that it was."""
+        found = position.version
+        if why := upgrade(position, self._topology, self._codec):
+            raise VersionMismatch(self._thread_id, self._topology.name, found, self._topology.version, why)
 
     def _go_back(self, then: Position) -> None:
         """Make an older checkpoint the one that goes on. The branch that is left keeps its history; its pending work,

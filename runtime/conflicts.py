@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..stores.base import CheckpointStore
 from ..stores.errors import UnknownCheckpoint
 from ..stores.history import HistoryReader
-from .errors import CheckpointConflict, CheckpointNotFound
+from .bookmarks import find_control
+from .errors import CheckpointConflict, CheckpointNotFound, InvalidUpdateError
 from .snapshots import SnapshotReader, checkpoint_id
 
 
@@ -23,6 +25,17 @@ def conflict_of(reader: SnapshotReader, expected: int, yours: Any) -> Checkpoint
     return CheckpointConflict(
         thread_id, checkpoint_id(expected), head.checkpoint_id, yours=yours, theirs=theirs, made_by=made_by
     )
+
+
+def update_made(store: CheckpointStore, thread_id: str, applied: int) -> int:
+    """The checkpoint that an update made, by the commit that applied it. One that the graph refused was consumed too,
+    but made none. Raises `InvalidUpdateError`."""
+    try:
+        find_control(store, thread_id, applied)
+    except CheckpointNotFound:
+        reason = store.thread(thread_id).reason
+        raise InvalidUpdateError(f"thread {thread_id!r} is paused: {reason}") from None
+    return applied
 
 
 def was_refused(reader: HistoryReader, applied: int, expected: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..stores.codec import Codec
 from . import plan
 from .position import Position
 from .retyping import changed, misfit
@@ -15,10 +16,10 @@ class Fitness:
     """Of one thread, from when it was restored; migrations are applied here. `types`: those of the channels when its
     run began (`retyping.types_of`)."""
 
-    def __init__(self, at: Position, types: Mapping[str, str], topology: Topology) -> None:
+    def __init__(self, at: Position, types: Mapping[str, str], topology: Topology, codec: Codec) -> None:
         self._at = at
         self._topology = topology
-        self._no_way = upgrade(at, topology)
+        self._no_way = upgrade(at, topology, codec)
         self._changed = changed(types, topology)
 
     def objection(self) -> str:

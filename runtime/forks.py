@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ class ForkWishes:
     """Its id; by default that of its origin with a random ending."""
     metadata: Mapping[str, Any] | None = None
     """Its metadata; None for that of its origin."""
-    tags: Sequence[str] | None = None
     start: bool = True
     """Run it; else it is paused until somebody resumes it."""
 
@@ -58,7 +57,7 @@ def new_fork(
         head=seq,
         origin=Origin(thread_id=origin.thread_id, seq=seq),
         metadata=dict(wishes.metadata if wishes.metadata is not None else origin.metadata),
-        tags=tuple(wishes.tags if wishes.tags is not None else origin.tags),
+        tags=origin.tags,
         created_at=now,
         updated_at=now,
     )

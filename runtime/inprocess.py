@@ -16,7 +16,7 @@ from .breakpoints import ACCEPTS_BREAKPOINTS, breakpoints_message
 from .cache import ReadCache
 from .clock import Clock
 from .drive import STORE_PATIENCE, Driver, WriterThread, patient
-from .errors import NotInterrupted, ThreadBusy, UnknownInterrupt
+from .errors import InvalidUpdateError, NotInterrupted, ThreadBusy, UnknownInterrupt
 from .loop import ThreadLoop
 from .payloads import INPUTS, UPDATE, BreakpointsPayload
 from .ports import Executor, Gate, LoopLimits, Observer, Ports
@@ -62,8 +62,8 @@ class InProcess:
         statuses: frozenset[Status] = ANY_STATUS,
         wait: str = "",
         head: int = 0,
-    ) -> None:
-        """Deliver a message, creating the thread if an input or update is its first.
+    ) -> int:
+        """Deliver a message, creating the thread if an input or update is its first; returns the message's number.
 
         With `head`, only while that is the newest checkpoint. Raises `ThreadBusy` while another process runs the
         thread, `NotInterrupted`, `UnknownInterrupt`, `Refused` where the head is another, `StoreUnavailable` when the
@@ -75,11 +75,11 @@ class InProcess:
         except UnknownThread:
             if kind not in INPUTS and kind != UPDATE:
                 raise
-            patient(self.store.create, self._new(thread_id), message)
-            return
+            return patient(self.store.create, self._new(thread_id), message).number
         self.check_free(record)
         try:
-            patient(self.store.deliver, thread_id, message, Expect(statuses=statuses, wait=wait, head=head))
+            expect = Expect(statuses=statuses, wait=wait, head=head)
+            return patient(self.store.deliver, thread_id, message, expect).number
         except Refused as refusal:
             if head:
                 raise
@@ -123,6 +123,29 @@ class InProcess:
     def touch(self, thread_id: str) -> Settled:
         """Claim the thread, apply its mail, and give it up. What sleeps goes on sleeping. Raises as `run`."""
         return self.drive(thread_id, limits=LoopLimits(timers=False))
+
+    def see_to(self, thread_id: str, number: int) -> int:
+        """See a message applied that was delivered, here or by who has the thread at this moment; returns the commit
+        that applied it.
+
+        Raises why it could not be applied, `InvalidUpdateError` where somebody else has found that; `StoreUnavailable`.
+        """
+        pause = _FIRST_LOOK
+        while True:
+            try:
+                settled = self.touch(thread_id)
+                if number in settled.refused:
+                    raise settled.refused[number]
+            except ThreadBusy:
+                # Of two who change a thread at once, one applies what both have sent.
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_LOOK)
+            mail = patient(self.store.messages, thread_id, unread=False)
+            applied = next(one.applied for one in mail if one.number == number)
+            if applied > 0:
+                return applied
+            if applied < 0:
+                raise InvalidUpdateError(f"thread {thread_id!r}: it ended before it read message {number}")
 
     def signal(self, thread_id: str, name: str, value: Any) -> None:
         """Send a signal, also to a thread that somebody runs. Raises `Refused` for one that has ended, `InputError`,

@@ -65,7 +65,7 @@ class ThreadLoop:
         self._ports = ports
         self._kept = restored.kept
         self._recorder = Recorder(topology, codec, restored.sizes, self.at, record.seq, ports.clock, restored.kept)
-        self._fitness = Fitness(self.at, restored.types, topology)
+        self._fitness = Fitness(self.at, restored.types, topology, codec)
         origin = record.origin.seq if record.origin is not None else 0
         self._applier = Applier(
             topology, codec, ports.history, record.thread_id, self._recorder, self._route, origin=origin

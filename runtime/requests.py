@@ -53,16 +53,16 @@ def ask_step(runner: InProcess, given: Config) -> None:
     runner.send(given.thread_id, RESUME, pack(runner.codec, "", None, None, None, True))
 
 
-def send_update(runner: InProcess, given: Config, values: Any, as_node: str | None, expected: int = 0) -> None:
-    """Send an update of the state, for any head or only for the `expected` one. Raises `CheckpointNotFound`,
-    `ThreadBusy`, `Refused` where the head is another."""
+def send_update(runner: InProcess, given: Config, values: Any, as_node: str | None, expected: int = 0) -> int:
+    """Send an update of the state, for any head or only for the `expected` one; returns the message's number. Raises
+    `CheckpointNotFound`, `ThreadBusy`, `Refused` where the head is another."""
     if expected:
         check_checkpoint(runner, given.thread_id, expected)
     if given.checkpoint:
         check_checkpoint(runner, given.thread_id, given.checkpoint)
     node = _last_node(runner, given) if as_node is None else as_node
     payload = pack(runner.codec, values, node, given.checkpoint, expected)
-    runner.send(given.thread_id, UPDATE, payload, head=expected)
+    return runner.send(given.thread_id, UPDATE, payload, head=expected)
 
 
 def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:
@@ -123,12 +123,10 @@ def _go_back(runner: InProcess, record: ThreadRecord, seq: int) -> None:
     """Make an older checkpoint the one that goes on. Raises why it cannot be: what comes next was not meant for the
     thread as it is."""
     check_checkpoint(runner, record.thread_id, seq)
-    runner.send(record.thread_id, UPDATE, pack(runner.codec, None, None, seq))
+    number = runner.send(record.thread_id, UPDATE, pack(runner.codec, None, None, seq))
     if record.status.runnable:
         return  # its owner died: whoever claims it now runs it, and so it must be told first how to go on
-    settled = runner.touch(record.thread_id)
-    if settled.refused is not None:
-        raise settled.refused
+    runner.see_to(record.thread_id, number)
 
 
 def _answer(runner: InProcess, given: Config, record: ThreadRecord, command: Command[Any]) -> None:

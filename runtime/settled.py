@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..stores.records import Status
 from .failures import Failure
@@ -18,5 +19,5 @@ class Settled:
     failure: Failure | None
     exception: BaseException | None
     """The exception itself, where the run failed in this process."""
-    refused: Exception | None = None
-    """Why the last message could not be applied."""
+    refused: Mapping[int, Exception] = field(default_factory=dict)
+    """Why messages could not be applied, by their numbers."""

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import Refused, UnknownThread
+from ..stores.history import HistoryReader
 from ..stores.records import IN_PROCESS
 from .bookmarks import find_control, give_name, names_of, take_name
 from .breakpoints import Breakpoints, in_force
@@ -16,9 +17,9 @@ from .cache import ReadCache
 from .clock import SystemClock
 from .commands import END, START
 from .config import Config, read_config
-from .conflicts import conflict_of
+from .conflicts import conflict_of, update_made, was_refused
 from .diffs import StateDiff, diff_values
-from .errors import CheckpointConflict, CheckpointNotFound, InputError, InvalidUpdateError
+from .errors import CheckpointConflict, CheckpointNotFound, InputError, InvalidUpdateError, PerdureError
 from .forks import ForkWishes, new_fork
 from .inprocess import InProcess
 from .local import LocalExecutor
@@ -131,15 +132,15 @@ class Travel(ABC):
         runner = self._runner(given)
         expected = checkpoint_seq(given.thread_id, expected_checkpoint) if expected_checkpoint is not None else 0
         try:
-            send_update(runner, given, values, as_node, expected)
-            settled = runner.touch(given.thread_id)
-            if settled.refused is not None:
-                raise settled.refused
+            number = send_update(runner, given, values, as_node, expected)
+            seq = runner.see_to(given.thread_id, number)
         except (Refused, CheckpointConflict):
             if not expected:
                 raise
             raise conflict_of(self._reader(given.thread_id), expected, values) from None
-        return config_of(given.thread_id, settled.position.head)
+        if expected and was_refused(HistoryReader(self._store(), given.thread_id), seq, expected):
+            raise conflict_of(self._reader(given.thread_id), expected, values)
+        return config_of(given.thread_id, update_made(self._store(), given.thread_id, seq))
 
     def fork(
         self,
@@ -165,13 +166,15 @@ class Travel(ABC):
         control = find_control(store, given.thread_id, seq)
         wishes = ForkWishes(update=update, as_node=as_node, thread_id=thread_id, metadata=metadata, start=False)
         record, message = new_fork(origin, seq, control, wishes, self.codec, SystemClock(), IN_PROCESS)
-        store.create(record, message)
+        delivery = store.create(record, message)
         if message is None:
             return config_of(record.thread_id, seq)
-        settled = self._runner(given).touch(record.thread_id)
-        if settled.refused is not None:
-            raise settled.refused
-        return config_of(record.thread_id, settled.position.head)
+        try:
+            made = self._runner(given).see_to(record.thread_id, delivery.number)
+        except PerdureError:
+            store.delete(record.thread_id)  # without its update it is not what was asked for
+            raise
+        return config_of(record.thread_id, made)
 
     def step(self, config: ConfigDict) -> dict[str, Any]:
         """Run one step, passing the breakpoint at which the thread stands, and stop again; a config that names a

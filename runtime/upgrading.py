@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from ..stores.errors import StoreError
+from ..stores.codec import Codec
+from ..stores.errors import StoreError, Unencodable
 from .migrations import Migration, way
 from .position import Position
 from .topology import Topology
 
 
-def upgrade(at: Position, topology: Topology) -> str:
+def upgrade(at: Position, topology: Topology, codec: Codec) -> str:
     """Bring a position that another version of the graph has left to this one; the next checkpoint writes what changed.
     Returns why that cannot be done, else an empty text; then nothing has changed."""
     if not at.head or at.version == topology.version or not topology.migrations:
@@ -40,7 +41,7 @@ def upgrade(at: Position, topology: Topology) -> str:
         at.manifest.pop(name, None)
         at.adopted.pop(name, None)
     for name, value in after.items():
-        if name not in before or not _equal(before[name], value):
+        if name not in before or not _stored_alike(before[name], value, codec):
             at.values[name] = value
             at.adopted[name] = value
     at.version = topology.version
@@ -60,8 +61,9 @@ def _migrated(before: Mapping[str, Any], steps: Iterable[Migration], topology: T
     return {name: value for name, value in state.items() if name in topology.channels}
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _stored_alike(one: Any, other: Any, codec: Codec) -> bool:
+    """By their bytes: `==` says of 1 and 1.0 in a list, or of two models, what is not true of what is stored."""
     try:
-        return type(one) is type(other) and (one == other) is True
-    except Exception:  # noqa: BLE001 — values may have an equality of their own
-        return False
+        return codec.encode(one) == codec.encode(other)
+    except Unencodable:
+        return False  # the checkpoint that is to hold it says so

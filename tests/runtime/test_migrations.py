@@ -97,6 +97,36 @@ def test_without_a_way_the_thread_is_paused_until_a_version_fits(store: Checkpoi
     assert new(store, [TO_2, TO_3], "3").invoke(None, THREAD)["items"][-1] == "X! '1'"
 
 
+@pytest.mark.parametrize("how", ["update", "fork", "input"])
+def test_what_cannot_be_migrated_is_not_called_migrated(store: CheckpointStore, how: str) -> None:
+    """A checkpoint on top of it once had the new version, and the old state."""
+    stopped(store)
+    graph = new(store, [TO_3], "3")
+    with pytest.raises(PerdureError, match="no migration leads"):
+        if how == "update":
+            graph.update_state(THREAD, {"n": "5"})
+        elif how == "fork":
+            graph.fork(THREAD, {"n": "5"}, thread_id="u")
+        else:
+            graph.invoke({"n": "5"}, THREAD)
+    assert graph.get_state(THREAD).version == "1"
+    assert new(store, [TO_2, TO_3], "3").update_state(THREAD, {"items": ["u"]}, as_node="b")
+    assert graph.get_state(THREAD).values["title"] == "X!"
+
+
+def test_a_change_inside_a_container_is_a_change(store: CheckpointStore) -> None:
+    class Numbers(TypedDict, total=False):
+        items: list[Any]
+
+    def graph(version: str, **options: Any) -> CompiledGraph:
+        return chain({"a": lambda _: {}}, store, Numbers, version=version, **options)
+
+    graph("1").invoke({"items": [1, 2]}, THREAD)
+    floats = Migration(from_version="1", to_version="2", migrate=lambda state: {"items": [1.0, True]})
+    graph("2", migrations=[floats]).update_state(THREAD, {}, as_node="a")
+    assert repr(graph("2").get_state(THREAD).values["items"]) == "[1.0, True]"
+
+
 def test_an_input_waits_where_no_migration_fits(store: CheckpointStore) -> None:
     old(store).invoke({"name": "x", "n": 1}, THREAD)
     with pytest.raises(PerdureError, match="no migration leads"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from perdure import (
     CompiledGraph,
     InputError,
     NotInterrupted,
+    PerdureError,
     Refused,
     StateSnapshot,
 )
@@ -161,6 +164,14 @@ def test_a_name_protects_from_retention(sqlite: CheckpointStore) -> None:
         graph.get_state(dropped)
 
 
+def test_a_fork_whose_update_is_refused_is_not_there(store: CheckpointStore) -> None:
+    graph = chain({"a": says("a")}, store)
+    graph.invoke({}, THREAD)
+    with pytest.raises(PerdureError, match="items"):
+        graph.fork(THREAD, {"items": 5}, thread_id="u")
+    assert graph.get_state(graph.fork(THREAD, {"items": ["x"]}, thread_id="u")).values["items"][-1] == "x"
+
+
 # -- two who change the same head ------------------------------------------------------------------------------------
 
 
@@ -190,11 +201,36 @@ def test_an_update_that_comes_late_is_refused_where_it_is_applied() -> None:
         for value in (50, 7, 8):
             runner.send("t", "update", graph.codec.encode([{"n": value}, None, 0, head])[1], head=head)
         settled = runner.touch("t")
-        assert isinstance(settled.refused, CheckpointConflict)
+        assert [type(error) for error in settled.refused.values()] == [CheckpointConflict] * 2
         assert (store.thread("t").status, graph.get_state(THREAD).values["n"]) == ("interrupted", 50)
         applied = [message.applied for message in store.messages("t", unread=False)][-3:]
         assert len({*applied}) == 3
         assert [checkpoint for checkpoint in applied if checkpoint == store.thread("t").head] == applied[:1]
+
+
+@pytest.mark.parametrize("expecting", [True, False])
+def test_each_of_two_at_once_is_told_what_became_of_their_own_update(sqlite: CheckpointStore, expecting: bool) -> None:
+    graph = chain({name: says(name) for name in "ab"}, sqlite, interrupt_before=["b"])
+
+    def change(config: Any, value: int, expected: str | None) -> int:
+        """What the state had right after the change; 0 if it was refused."""
+        together.wait()
+        try:
+            made = graph.update_state(config, {"n": value}, expected_checkpoint=expected)
+        except CheckpointConflict as error:
+            return 0 if error.yours == {"n": value} else -1
+        found: int = graph.get_state(made).values["n"]
+        return found
+
+    together = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(20):
+            config = thread(f"t{number}")
+            graph.invoke({"n": 1}, config)
+            head = graph.get_state(config).checkpoint_id if expecting else None
+            found = list(pool.map(change, [config] * 2, (50, 7), [head] * 2))
+            last = graph.get_state(config).values["n"]
+            assert sorted(found) == (sorted([0, last]) if expecting else [7, 50])
 
 
 def test_an_expected_checkpoint_that_is_none(store: CheckpointStore) -> None:
