@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from os.path import normpath
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -100,6 +101,8 @@ class Address:
     @property
     def identity(self) -> str:
         """The same text for the same store, with whatever password it is opened."""
+        if self.scheme == "sqlite":
+            return _SQLITE + normpath(unquote(self.url.removeprefix(_SQLITE)))  # however the path is written
         if self.scheme in _LOCAL:
             return self.url
         base, _, query = self.full.partition("?")

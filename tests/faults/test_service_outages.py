@@ -24,7 +24,8 @@ LEASE = timedelta(seconds=2)
 THREADS = 6
 CONNECTIONS = 3
 """Of the node: fewer than its threads."""
-STEPS = 250
+STEPS = 600
+"""Ten seconds and more: nobody has ended before the last has begun."""
 
 CONNECTED = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perdure'"
 

@@ -164,6 +164,9 @@ def test_the_identity_of_a_store() -> None:
         "postgresql://u@h/db?sslpassword=x",
     }
     assert {StoreConfig(url=url).identity for url in one} == {"postgresql://u@h/db"}
+    # A handle's or store's URL is quoted: two services once ran for one file.
+    files = {"sqlite:////d/a b.db", "sqlite:////d/a%20b.db", "sqlite:////d/./x/../a b.db"}
+    assert {StoreConfig(url=url).identity for url in files} == {"sqlite:////d/a b.db"}
     others = {
         "postgresql://h/db",
         "postgresql://u@h/other",
