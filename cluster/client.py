@@ -43,6 +43,7 @@ from .dataset_selection import HistoryOptions
 from .draining import drain, undrain
 from .errors import ClientError
 from .handle import ThreadHandle
+from .porting import ThreadFiles
 from .reader import Reader
 from .submission import Isolation, Submission, SubmitOptions, Wishes
 from .supervisors import Supervisors
@@ -53,7 +54,7 @@ _AT_ONCE = 500
 """Threads that one call of the store creates."""
 
 
-class Client:
+class Client(ThreadFiles):
     """A connection to a service; made by `connect`. A context manager: leaving it ends nothing that runs."""
 
     def __init__(
@@ -314,6 +315,15 @@ class Client:
         if submission.package is not None:
             self.store.put_graph(submission.package)
         self.store.put_graph(submission.shipped)
+
+    def _put(self, graph: CompiledGraph) -> GraphRecord:
+        submission = self._submission(graph, Wishes())
+        self._ship(submission)
+        return submission.shipped
+
+    def _arrived(self, rows: Sequence[ThreadRecord]) -> None:
+        self._announce()
+        self._submitted(rows)
 
     def _submitted(self, rows: Sequence[ThreadRecord]) -> None:
         """Tell the supervisors of new threads, with what they have to know of the rows, so that they need not read

@@ -44,7 +44,7 @@ def write_file(reader: pa.RecordBatchReader, path: Path, file_format: FileFormat
     check_target(path, replace=replace)
     rows = groups = 0
     try:
-        with _beside(path) as part:
+        with beside(path) as part:
             with _writer(part, reader.schema, file_format) as writer:
                 for group in _groups(reader):
                     writer.write_table(group)
@@ -85,7 +85,7 @@ def _writer(part: Path, schema: pa.Schema, file_format: FileFormat) -> Any:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Iterator[Path]:
     """A path in the same folder; what is there at the end, and safely on the disk, takes the name of `path`."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -153,11 +153,11 @@ def copy_thread(
         have, origin = _have(target, row)
         if origin != row.origin:
             # The origin was deleted since then, and what the thread had of it is its own now.
-            for chunk in _missing(source, row, *_inherited(target, row, origin)):
+            for chunk in missing_segments(source, row, *_inherited(target, row, origin)):
                 _load(target, replace(row, origin=origin), chunk, done)
-        for chunk in _missing(source, row, max(after, have), row.seq):
+        for chunk in missing_segments(source, row, max(after, have), row.seq):
             _load(target, row, chunk, done)
-        if _stands(image.thread, source.thread(thread_id)):
+        if stands(image.thread, source.thread(thread_id)):
             held = image if complete else replace(image, thread=_held(image.thread))
             target.load(held, complete=complete)
             return image
@@ -240,10 +240,10 @@ def _inherited(target: CheckpointStore, row: ThreadRecord, origin: Origin | None
     return newest[0].last if newest else first_of(row) - 1, last
 
 
-def _missing(source: Source, row: ThreadRecord, have: int, end: int) -> Iterator[list[Segment]]:
+def missing_segments(source: Source, row: ThreadRecord, have: int, end: int) -> Iterator[list[Segment]]:
     """The thread's segments after commit `have`, oldest first, in pieces of bounded size; none reaches beyond commit
     `end` or back before `have`, however they were put together meanwhile."""
-    width = 64
+    width = 8
     while have < end:
         last = min(have + width, end)
         found = [cut(segment, have + 1, end) for segment in source.segments(row.thread_id, first=have + 1, last=last)]
@@ -254,7 +254,7 @@ def _missing(source: Source, row: ThreadRecord, have: int, end: int) -> Iterator
         have = max([last, *(segment.last for segment in found)])
 
 
-def _stands(then: ThreadRecord, now: ThreadRecord) -> bool:
+def stands(then: ThreadRecord, now: ThreadRecord) -> bool:
     """Whether all that the row of then refers to was there while the segments were read."""
     return (
         (then.created_at, then.origin) == (now.created_at, now.origin)

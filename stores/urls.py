@@ -43,7 +43,7 @@ def open_store(
     or that a store was written without; and what opening the store may raise.
     """
     address = Address.of(url, options)
-    vault = _vault(keys, allow_plaintext) if keys is not None else None
+    vault = vault_with(keys, allow_plaintext=allow_plaintext) if keys is not None else None
     store = _openers()[address.scheme](address, vault, create)
     try:
         _agree_on_encryption(store, address.where, vault is not None, allow_plaintext)
@@ -91,7 +91,8 @@ def _open_redis(address: Address, vault: Vault | None, create: bool) -> Checkpoi
     return store
 
 
-def _vault(keys: Keyring | KeySource, allow_plaintext: bool) -> Vault:
+def vault_with(keys: Keyring | KeySource, *, allow_plaintext: bool = False) -> Vault:
+    """What seals with keys. Raises `StoreMisuse` where the library for it is not installed, or a source has none."""
     with _installed("cryptography", "encryption", None):
         encryption: Any = import_module(".encryption", __package__)
     vault: Vault = encryption.EncryptedVault(keys, allow_plaintext=allow_plaintext)

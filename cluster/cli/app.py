@@ -18,6 +18,7 @@ from .exporting import export
 from .heads import down, up, version
 from .looking import diff, history, ls, show
 from .moving import backup, copy, restore
+from .porting import export_threads, import_threads
 from .stepping import breakpoints, replay, step
 from .storing import migrate, names, prune, stats, verify
 
@@ -96,9 +97,13 @@ for _function in _THREADS:
 for _function in (down, version):
     app.command(epilog=_SEE)(command(_function, anywhere=True))
 
-_store = typer.Typer(help="Look after a store: sizes, retention, checks, copies, backups.", no_args_is_help=True)
+_store = typer.Typer(
+    help="Look after a store: sizes, retention, checks, copies, backups, threads in files.", no_args_is_help=True
+)
 for _function in (stats, prune, verify, backup, names, migrate):
     _store.command(epilog=_SEE)(command(_function))
 for _function in (copy, restore):
     _store.command(epilog=_SEE)(command(_function, anywhere=True))
+for _name, _function in (("export", export_threads), ("import", import_threads)):
+    _store.command(name=_name, epilog=_SEE)(command(_function))
 app.add_typer(_store, name="store")

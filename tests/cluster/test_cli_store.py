@@ -162,6 +162,48 @@ def test_backup_and_restore(store: str, tmp_path: Path) -> None:
     assert "no backup 9" in perdure("restore", folder, target, "--number", "9").stderr
 
 
+def test_threads_in_files(store: str, tmp_path: Path) -> None:
+    """Out of one store and into another, under their names, beside them, and never in place of them."""
+    path, target = str(tmp_path / "threads.perdure"), f"sqlite:///{tmp_path}/other.db"
+    written = document("export", path, "--store", store, "--thread", "t")
+    assert (written["threads"], written["gone"], written["bytes"]) == (1, [], Path(path).stat().st_size)
+    assert "is there already" in perdure("export", path, "--store", store).stderr
+    assert document("export", path, "--store", store, "--graph", "adding", "--force")["threads"] == 2
+    done = document("import", path, "--store", target)
+    assert (done["threads"], sorted(done["thread_ids"])) == (2, ["ended", "t"])
+    assert document("verify", "--store", target)["problems"] == []
+    refused = document("import", path, "--store", target, code=2)
+    assert refused["error"]["type"] == "ThreadExists"
+    assert document("import", path, "--store", target, "--skip-existing")["skipped"] == done["thread_ids"]
+    again = document("import", path, "--store", target, "--rename", "t=u", "--rename", "ended=over")
+    assert sorted(again["thread_ids"]) == ["over", "u"]
+    assert sorted(document("import", path, "--store", target, "--prefix", "old-")["thread_ids"]) == [
+        "old-ended",
+        "old-t",
+    ]
+    with open_store(target) as opened:
+        assert SnapshotReader(opened, opened.thread("u"), Codec()).head().values["n"] == 10
+    for options, why in (
+        (["--rename", "t"], "is no pair"),
+        (["--rename", "t=x", "--prefix", "y"], "not both"),
+        (["--rename", "none=x"], "holds no thread 'none'"),
+    ):
+        assert why in perdure("import", path, "--store", target, *options).stderr
+    Path(path).write_bytes(Path(path).read_bytes()[:-1])
+    assert "is not whole" in perdure("import", path, "--store", f"sqlite:///{tmp_path}/new.db").stderr
+    keys = tmp_path / "keys"
+    keys.write_text(Keyring.generate("k").text())
+    keys.chmod(0o600)
+    sealed = f"sqlite:///{tmp_path}/sealed.db"
+    document("copy", store, sealed, "--keys-file", str(keys))
+    document("export", path, "--store", sealed, "--keys-file", str(keys), "--force")
+    assert "is encrypted" in perdure("import", path, "--store", target, "--prefix", "z").stderr
+    opened_with = ("--from-keys-file", str(keys))
+    assert document("import", path, "--store", target, "--prefix", "z", *opened_with)["threads"] == 2
+    document("export", path, "--store", sealed, "--keys-file", str(keys), "--force", "--plaintext")
+    assert document("import", path, "--store", target, "--prefix", "p")["threads"] == 2
+
+
 def test_names(store: str) -> None:
     given = document("names", "t", "--store", store, "--set", "good=0000000003", "--set", "newest")
     assert given["names"]["good"] == "0000000003"

@@ -57,6 +57,7 @@ def test_threads_run_on_an_encrypted_store(head: HeadOptions, tmp_path: Path, mo
         resume = Shell(url, head.folder, {"PERDURE_KEYS": ring.text()})
         assert resume.json("resume", "asks", '"top secret"')[1]["result"]["answer"] == "top secret"
         assert files_with(folder, "top secret") == []
+        _moved(client, tmp_path)
         with open_store(url, keys=ring.rotated("k2")) as store:
             assert store.thread("asks").status == "succeeded"
     finally:
@@ -83,6 +84,23 @@ def _run(client: Client, folder: Path) -> None:
     assert "the gate is" in client.store.thread("fails").reason
     assert files_with(folder, "secret gate") == []
     assert files_with(folder, "the gate is") == []
+
+
+def _moved(client: Client, folder: Path) -> None:
+    """What waits in a file goes on where it is imported, on the code that is given for it."""
+    waits = client.submit(asking, {"n": 4, "gate": "a very secret gate"}, thread_id="waits")
+    with pytest.raises(Interrupted):
+        waits.result(timeout=60)
+    path = folder / "waits.perdure"
+    assert client.export_threads(path, ["waits"]).threads == 1
+    assert b"secret gate" not in path.read_bytes()
+    waits.resume("before")
+    done = client.import_threads(path, rename={"waits": "moved"}, graphs=[asking])
+    assert done.thread_ids == ["moved"]
+    moved = client.thread("moved")
+    assert moved.status == "interrupted"
+    moved.resume("after")
+    assert (waits.result(timeout=60)["answer"], moved.result(timeout=60)["answer"]) == ("before", "after")
 
 
 def test_a_service_is_found_after_its_password_was_changed() -> None:

@@ -1,0 +1,114 @@
+"""Graphs whose threads go through a file: values of every type, and threads that go on where they are imported."""
+
+from __future__ import annotations
+
+import datetime
+import operator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from perdure import END, START, Command, InputError, Keyring, StateGraph, StoreMisuse, interrupt, open_store
+from perdure.cluster.errors import ClientError
+from perdure.cluster.porting import chosen, read_threads, write_threads
+from perdure.runtime.compiled import CompiledGraph
+from perdure.stores.base import CheckpointStore
+
+VALUES: tuple[Any, ...] = (
+    None,
+    1.0,
+    2**80,
+    b"\0\xff",
+    (1, [2, {"three"}]),
+    frozenset({4}),
+    Decimal("1.10"),
+    UUID(int=7),
+    datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+    datetime.timedelta(seconds=1, microseconds=5),
+    {"nested": {"a": (1,)}},
+)
+
+
+class State(TypedDict, total=False):
+    values: Any
+    array: Any
+    table: Any
+    log: Annotated[list[str], operator.add]
+
+
+def build(store: CheckpointStore) -> CompiledGraph:
+    def ask(state: State) -> dict[str, Any]:
+        return {"log": [interrupt("which?")]}
+
+    builder = StateGraph(State)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    builder.add_edge("ask", END)
+    return builder.compile(checkpointer=store, name="asking")
+
+
+def config(thread_id: str) -> Any:
+    return {"configurable": {"thread_id": thread_id}}
+
+
+def moved(source: CheckpointStore, target: CheckpointStore, path: Path, **options: Any) -> None:
+    *_, _ = write_threads(source, path, chosen(source, None), replace=True)
+    *_, _ = read_threads(target, path, **options)
+
+
+def test_values_and_unfinished_threads(tmp_path: Path) -> None:
+    """From plain to sealed to other keys and back to plain: the same values, of the same types, and it goes on."""
+    array, table = np.arange(6.0).reshape(2, 3), pa.table({"a": [1, None], "b": ["x", "y"]})
+    path, first, second = tmp_path / "threads.perdure", Keyring.generate("k1"), Keyring.generate("k2")
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(4)]
+    with (
+        open_store(urls[0]) as plain,
+        open_store(urls[1], keys=first) as sealed,
+        open_store(urls[2], keys=second) as other,
+        open_store(urls[3]) as back,
+    ):
+        build(plain).invoke({"values": VALUES, "array": array, "table": table, "log": ["in"]}, config("t"))
+        before = build(plain).get_state(config("t"))
+        moved(plain, sealed, path)
+        moved(sealed, other, path, keys=first)
+        with pytest.raises(StoreMisuse, match="is encrypted; give the keys"):
+            moved(other, back, path)
+        moved(other, back, path, keys=second, rename={"t": "u"})
+        for store, name in ((sealed, "t"), (other, "t"), (back, "u")):
+            graph = build(store)
+            state = graph.get_state(config(name))
+            found = state.values
+            assert (found["values"], found["log"]) == (VALUES, ["in"])
+            assert [type(one) for one in found["values"]] == [type(one) for one in VALUES]
+            assert found["table"].equals(table)
+            assert found["array"].dtype == array.dtype
+            assert (found["array"] == array).all()
+            assert state.interrupts == before.interrupts
+            assert [one.values.get("log") for one in graph.get_state_history(config(name))] == [
+                one.values.get("log") for one in build(plain).get_state_history(config("t"))
+            ]
+            answer = f"answer in {name}"
+            assert graph.invoke(Command(resume=answer), config(name))["log"] == ["in", answer]
+        assert build(plain).get_state(config("t")).values["log"] == ["in"]
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "threads.perdure"
+    with open_store(f"sqlite:///{tmp_path}/threads.db") as store:
+        build(store).invoke({"log": []}, config("t"))
+        assert chosen(store, None, status="interrupted") == ["t"]
+        assert chosen(store, None, graph="none") == []
+        with pytest.raises(InputError, match="not both"):
+            chosen(store, ["t"], graph="asking")
+        with pytest.raises(InputError, match="give a list"):
+            chosen(store, "t")
+        with pytest.raises(ClientError, match="there is no folder"):
+            list(write_threads(store, tmp_path / "none" / "file", ["t"]))
+        with pytest.raises(Exception, match="no thread 'gone'"):
+            list(write_threads(store, path, ["t", "gone"]))
+        assert [one.name for one in tmp_path.iterdir() if "perdure" in one.name] == []
