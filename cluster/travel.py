@@ -17,6 +17,7 @@ from ..runtime.errors import NotInterrupted
 from ..runtime.forks import ForkWishes, new_fork
 from ..runtime.options import named_nodes
 from ..runtime.payloads import BREAKPOINTS, RESUME, UPDATE, BreakpointsPayload, pack
+from ..runtime.reruns import read_effects
 from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_seq
 from ..runtime.snapshots import checkpoint_id as id_of
 from ..stores.base import CheckpointStore
@@ -148,11 +149,18 @@ class ThreadTravel(ABC):
         thread_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         start: bool = True,
+        effects: str | None = None,
     ) -> Self:
         """Start a new thread from a checkpoint of this one (the newest by default), after `update`, and run it; with
         `start=False` it is paused until `resume()`, or `step()`.
 
-        Costs one row, whatever the history's size. Raises `CheckpointNotFound`, `ThreadExists`.
+        With `effects` it is a re-run of this thread's run. "recorded": what this one recorded after the checkpoint
+        (results of `@task`, answers, signals, sleeps, breakpoints passed) is given again, and what it did not record
+        fails the re-run with `NotRecorded`. "live": everything is done anew. Either way keys are new, and
+        `get_context().original_key` is the original's.
+
+        Costs one row, whatever the history's size. Raises `CheckpointNotFound`, `ThreadExists`; `InputError` for a
+        "recorded" re-run from a checkpoint that this thread has of its own origin.
         """
         record = self.info
         self._check_driver(record)
@@ -162,7 +170,14 @@ class ThreadTravel(ABC):
         if update is not None and self._graph is not None:
             self._graph.check_update(update, as_node)
         control = find_control(self._store, self.thread_id, seq)
-        wishes = ForkWishes(update=update, as_node=as_node, thread_id=thread_id, metadata=metadata, start=start)
+        wishes = ForkWishes(
+            update=update,
+            as_node=as_node,
+            thread_id=thread_id,
+            metadata=metadata,
+            start=start,
+            effects=read_effects(effects) if effects is not None else None,
+        )
         forked, message = new_fork(record, seq, control, wishes, self._codec, self._clock, SERVICE)
         self._store.create(forked, message)
         other = self._other(forked.thread_id, control.run)

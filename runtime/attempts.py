@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .control import Next
 from .position import Position
-from .task import Past, Task
+from .recordings import Recordings
+from .task import Original, Past, Task
 
 
 class Attempts:
-    """Makes tasks that know what became of earlier attempts. `crashes` counts the processes that died since the thread
-    last made durable progress; they are charged to the step at which the owner finds the thread."""
+    """Makes tasks that know what became of earlier attempts and, in a re-run, of their originals (`recordings`).
+    `crashes` counts the processes that died since the thread last made durable progress; they are charged to the step
+    at which the owner finds the thread."""
 
-    def __init__(self, thread_id: str, at: Position, crashes: int) -> None:
+    def __init__(self, thread_id: str, at: Position, crashes: int, recordings: Recordings | None = None) -> None:
         self._thread_id = thread_id
         self._at = at
         self._head = at.head
         self._crashes = crashes
+        self._recordings = recordings
 
     def task(self, task: Next) -> Task:
-        """A task of the step in progress, to be run now."""
+        """A task of the step in progress, to be run now. Of a re-run it may raise what `Recordings` raises."""
         at = self._at
         key = f"{self._thread_id}\n{at.head}\n{task.path}"
         past = self._past(task.path) if at.calls or at.beats or self._crashes else None
-        return Task(task.path, task.node, task.send, at.sends.get(task.path), past, key)
+        found = Task(task.path, task.node, task.send, at.sends.get(task.path), past, key)
+        recordings = self._recordings
+        return found if recordings is None or recordings.rerun.run != at.run else _as_then(found, recordings, at.place)
 
     def _past(self, path: str) -> Past | None:
         at = self._at
@@ -43,3 +50,13 @@ class Attempts:
             f"its process died {self._crashes} times {place} without progress; look for what ends the process there, "
             "then retry() or cancel()"
         )
+
+
+def _as_then(task: Task, recordings: Recordings, place: int) -> Task:
+    """A task of a re-run, with what its original was given."""
+    rerun, then = recordings.rerun, recordings.of(place, task.path)
+    original = Original(rerun.thread_id, rerun.checkpoint_id, rerun.strict, then.origin if then is not None else None)
+    if then is None or not then.calls:
+        return replace(task, original=original)
+    past = task.past or Past()
+    return replace(task, past=replace(past, calls={**then.calls, **past.calls}), original=original)

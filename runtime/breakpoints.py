@@ -67,8 +67,9 @@ def keep_pinned(options: RunOptions, data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "pinned": True, **{name: kept[name] for name in lists if name in kept}}
 
 
-def limits_of(topology: Topology, options: RunOptions, thread_id: str, *, stays: bool) -> Limits:
-    """What bounds a run of a thread."""
+def limits_of(topology: Topology, options: RunOptions, thread_id: str, *, stays: bool, replays: bool = False) -> Limits:
+    """What bounds a run of a thread. `replays`: it goes on as its original did, at breakpoints too unless they were
+    given to itself."""
     stops = in_force(topology, options)
     # A fork inherits the options of the run that it goes on with, but not the single step that its origin took.
     stepping = options.stop_after is not None and options.stop_after[0] == thread_id
@@ -77,5 +78,6 @@ def limits_of(topology: Topology, options: RunOptions, thread_id: str, *, stays:
         interrupt_before=frozenset(stops.before),
         interrupt_after=frozenset(stops.after),
         stop_after=options.stop_after[1] if stepping and options.stop_after is not None else None,
+        replays=replays and not (options.pinned or stepping),
         stays=stays,
     )

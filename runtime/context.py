@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .scope import TASK_CALL, Scope, scope_of
+from .task import Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class NodeContext:
     of attempts."""
     last_heartbeat: Any
     """The newest `heartbeat()` of this task, by whatever attempt; None if there was none."""
+    original_thread: str
+    """In a re-run the id of the thread that is run again; otherwise empty."""
     _scope: Scope = field(repr=False, compare=False)
     _call: int | None = field(repr=False, compare=False)
 
@@ -42,7 +45,16 @@ class NodeContext:
         scope = self._scope
         if self._call is None:
             scope.desk.wait(scope.enter())
-        return idempotency_key(scope, self._call)
+        return idempotency_key(scope.desk.origin, scope.task.path, self._call)
+
+    @property
+    def original_key(self) -> str | None:
+        """In a re-run the `idempotency_key` of the same task, or call, of the thread that is run again; None where that
+        has no such task (any more), and in threads that are no re-runs."""
+        original = self._scope.task.original
+        if original is None or original.origin is None:
+            return None
+        return idempotency_key(original.origin, self._scope.task.path, self._call)
 
 
 def get_context() -> NodeContext:
@@ -57,6 +69,7 @@ def get_context() -> NodeContext:
         run=origin.run,
         attempt=scope.attempt,
         last_heartbeat=scope.beat,
+        original_thread=scope.task.original.thread_id if scope.task.original is not None else "",
         _scope=scope,
         _call=TASK_CALL.get(),
     )
@@ -72,9 +85,8 @@ def heartbeat(progress: Any = None) -> None:
     scope_of("heartbeat()").tell(progress)
 
 
-def idempotency_key(scope: Scope, call: int | None) -> str:
+def idempotency_key(origin: Origin, path: str, call: int | None) -> str:
     """The key of a task, or of one of its calls: made of where it belongs only, never of what another execution would
     draw anew."""
-    origin = scope.desk.origin
-    parts = (origin.thread_id, origin.branch, origin.run, origin.born, scope.task.path, "" if call is None else call)
+    parts = (origin.thread_id, origin.branch, origin.run, origin.born, path, "" if call is None else call)
     return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=16).hexdigest()

@@ -54,6 +54,14 @@ class Control(msgspec.Struct, frozen=True, array_like=True):
     """Seq of the checkpoint with which a fork within the thread began; 0 before the first."""
     born: int | None = None
     """Step of the checkpoint that made `next` the tasks to run; None if it was this one (or an older version's)."""
+    lag: int = 0
+    """Of the thread's steps those that ran no task and took none's place: updates that left the tasks as they were.
+    `step - lag` is the same in a re-run as in its original, whatever either was told from outside."""
+
+    @property
+    def place(self) -> int:
+        """See `lag`."""
+        return self.step - self.lag
 
 
 # Bytes that are not ours also fail as text (a ValueError) and by their depth.

@@ -172,6 +172,39 @@ class CallMismatch(PerdureError):
         self.called = called
 
 
+class NotRecorded(PerdureError):
+    """A re-run came to something that its original has no record of. It was not done."""
+
+    def __init__(
+        self,
+        thread_id: str,
+        graph: str,
+        node: str,
+        step: int,
+        what: str,
+        *,
+        original: str,
+        checkpoint_id: str,
+        why: str,
+    ) -> None:
+        super().__init__(
+            f"{_thread(thread_id)}node {node!r} of graph {graph!r}, step {step}: {what} was not done. This is a re-run "
+            f"of thread {original!r} from checkpoint {checkpoint_id} with what that recorded, and it {why}. Re-run it "
+            "with effects='live' to do everything anew, or fork this thread, which then goes on live"
+        )
+        self.thread_id = thread_id
+        self.graph = graph
+        self.node = node
+        self.step = step
+        self.what = what
+        """What would have been done."""
+        self.original = original
+        """Id of the thread that is run again."""
+        self.checkpoint_id = checkpoint_id
+        """Id of its checkpoint from which it is."""
+        self.why = why
+
+
 class ReceiveTimeout(PerdureError, TimeoutError):
     """No signal of the name came in time."""
 

@@ -15,7 +15,7 @@ from .desk import Desk, NodeCancelled
 from .errors import InvalidUpdateError
 from .nodes import Node
 from .portal import Portal
-from .scope import SCOPE, Scope, Suspended
+from .scope import SCOPE, Scope, Suspended, Unrecorded
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
 from .values import LazyValues
@@ -48,6 +48,8 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
             return _attempt(step, scope, node, portal, started)
         except Suspended as suspended:
             return Stopped(task.path, suspended.stop)
+        except Unrecorded as stopped:
+            return failure(task, stopped.error)
         except NodeCancelled:
             return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
         except KeyboardInterrupt:
@@ -72,6 +74,8 @@ def failure(task: Task, error: BaseException) -> Failed:
 
 def _attempt(step: Step, scope: Scope, node: Node, portal: Callable[[], Portal], started: float) -> Done:
     topology, task = step.topology, scope.task
+    if node.effects and scope.replays:
+        raise Unrecorded(scope.not_recorded("it", "keeps no record of what a node does that is marked effects=True"))
     schema = node.input or topology.state
     state = schema.accept(task.arg) if task.send else schema.view(step.values)
     returned = node.call(state, step.config)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..stores.codec import Codec
-from ..stores.records import Message, Origin, Status, ThreadRecord
+from ..stores.records import RERUN, Message, Origin, Status, ThreadRecord
 from .clock import Clock
 from .control import Control
+from .errors import InputError
 from .payloads import RETRY, UPDATE, pack
 from .position import FORKED
+from .reruns import Effects, new_rerun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class ForkWishes:
     """Its metadata; None for that of its origin."""
     start: bool = True
     """Run it; else it is paused until somebody resumes it."""
+    effects: Effects | None = None
+    """Make it a re-run of its origin, with these effects; None for a thread of its own, whose effects are live."""
 
     @property
     def updates(self) -> bool:
@@ -39,7 +43,7 @@ def new_fork(
     origin: ThreadRecord, seq: int, control: Control, wishes: ForkWishes, codec: Codec, clock: Clock, driver: str
 ) -> tuple[ThreadRecord, Message | None]:
     """The row and the first message of a thread that is forked from checkpoint `seq` of `origin`, to be run by
-    `driver`. Raises `Unencodable`."""
+    `driver`. Raises `Unencodable`; `InputError` for a re-run from a checkpoint that is not the origin's own."""
     now = clock.time()
     same = driver == origin.driver
     record = ThreadRecord(
@@ -56,7 +60,7 @@ def new_fork(
         seq=seq,
         head=seq,
         origin=Origin(thread_id=origin.thread_id, seq=seq),
-        metadata=dict(wishes.metadata if wishes.metadata is not None else origin.metadata),
+        metadata=_metadata(origin, seq, control, wishes),
         tags=origin.tags,
         created_at=now,
         updated_at=now,
@@ -66,3 +70,14 @@ def new_fork(
     kind = UPDATE if wishes.updates else RETRY
     payload = pack(codec, wishes.update, wishes.as_node, 0) if wishes.updates else b""
     return record, Message(message_id=clock.unique(), kind=kind, payload=payload, created_at=now)
+
+
+def _metadata(origin: ThreadRecord, seq: int, control: Control, wishes: ForkWishes) -> dict[str, Any]:
+    if wishes.metadata is not None and RERUN in wishes.metadata:
+        raise InputError(f"the metadata key {RERUN!r} is kept for re-runs: give fork(effects=...) to make one")
+    given = wishes.metadata if wishes.metadata is not None else origin.metadata
+    # A fork of a re-run is none, unless it is made one.
+    metadata = {name: value for name, value in given.items() if name != RERUN}
+    if wishes.effects is not None:
+        metadata[RERUN] = new_rerun(origin, seq, control.run, wishes.effects).to_data()
+    return metadata

@@ -7,7 +7,7 @@ under an actor, inside `invoke`, and under the simulator, which decides itself w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
@@ -36,6 +36,8 @@ from .payloads import BREAKPOINTS
 from .ports import Ended, Event, Need, Poke, Ports, told_update
 from .position import CHANGED
 from .recorder import Recorder
+from .recordings import recordings_of
+from .rerunning import Rerunning
 from .restore import Restored, encode_result
 from .settled import Settled
 from .task import Done, Failed, Outcome, Stopped, Task
@@ -80,7 +82,9 @@ class ThreadLoop:
         self._mail = Mailroom(ports.mail, record, max(record.inbox, last))
         self._announcer = Announcer(ports.observer, self._recorder)
         self._endings = Endings(record.thread_id, self._recorder)
-        self._attempts = Attempts(record.thread_id, self.at, record.crashes)
+        recordings = recordings_of(record, ports.history, codec)
+        self._attempts = Attempts(record.thread_id, self.at, record.crashes, recordings)
+        self._rerunning = Rerunning(record, self._attempts, self._recorder, self._endings, recordings)
         self._wake_at = record.wake_at
         self._durable = record.seq
         self._ahead = Ahead(topology)
@@ -146,6 +150,8 @@ class ThreadLoop:
                 yield from self._apply(action.message)
             elif isinstance(action, plan.Begin):
                 yield from self._begin(action.message)
+            elif isinstance(action, plan.PassAsThen):
+                yield from self._rerunning.pass_breakpoint()
             elif isinstance(action, plan.Wait):
                 if self._clerk.beats_due() <= 0:
                     self._clerk.write_beats()
@@ -252,7 +258,9 @@ class ThreadLoop:
         if desk.ticket != self._clerk.ticket:
             desk = self._desk = StepDesk(self._clerk)
         step = Step(self._topology, at.values, self._config, desk)
-        tasks = [self._attempts.task(task) for task in todo]
+        tasks = yield from self._rerunning.tasks(todo)
+        if not tasks:
+            return
         if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
             self._take_outcome(self._run_here(step, tasks[0]))
             return
@@ -362,13 +370,9 @@ class ThreadLoop:
     def _set_options(self, options: RunOptions) -> None:
         self._options = options
         self._recorder.pace(options)
-        self._limits = limits_of(self._topology, options, self.thread_id, stays=self._ports.history is None)
-        self._config: Mapping[str, Any] = {
-            "configurable": {**options.configurable, "thread_id": self.thread_id},
-            "metadata": dict(options.metadata),
-            "tags": list(options.tags),
-            "recursion_limit": options.recursion_limit,
-        }
+        stays, replays = self._ports.history is None, self._rerunning.replays
+        self._limits = limits_of(self._topology, options, self.thread_id, stays=stays, replays=replays)
+        self._config = options.as_config(self.thread_id)
 
     def _route(self, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:
         step = Step(self._topology, self.at.values, self._config, self._desk)

@@ -83,6 +83,15 @@ class RunOptions:
             data["tags"] = list(self.tags)
         return data
 
+    def as_config(self, thread_id: str) -> dict[str, Any]:
+        """What a node that takes `config` is handed."""
+        return {
+            "configurable": {**self.configurable, "thread_id": thread_id},
+            "metadata": dict(self.metadata),
+            "tags": list(self.tags),
+            "recursion_limit": self.recursion_limit,
+        }
+
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> RunOptions:
         """The options that `to_data` described. Raises `InputError`."""

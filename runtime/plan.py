@@ -56,6 +56,11 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
+class PassAsThen:
+    """A re-run stands at a breakpoint: it goes on if its original did."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunTasks:
     """Start these tasks."""
 
@@ -88,9 +93,10 @@ class Settle:
     """When the thread is due (Unix seconds); 0 for never."""
 
 
-Action: TypeAlias = Halt | Apply | Begin | Fire | Merge | RunTasks | Wait | EndRun | Settle
+Action: TypeAlias = Halt | Apply | Begin | Fire | Merge | PassAsThen | RunTasks | Wait | EndRun | Settle
 
 MERGE = Merge()
+PASS_AS_THEN = PassAsThen()
 WAIT = Wait()
 
 
@@ -108,6 +114,8 @@ class Limits:
     """The owner is to give the thread up after this step."""
     now: float = 0.0
     """The time that the owner goes by (Unix seconds); looked at only where a task waits."""
+    replays: bool = False
+    """A re-run that stops at the breakpoints of its original goes on from them as that did."""
     stays: bool = False
     """Nobody could wake the thread: the owner keeps it until the time has come that it waits for."""
 
@@ -180,7 +188,7 @@ def _within_run(at: Position, limits: Limits) -> Action:
         first = next(at.failures[task.path] for task in at.next if task.path in at.failures)
         return EndRun(Status.FAILED, first)
     if not at.passed and not at.running and _at_breakpoint(at, limits):
-        return Settle(Status.INTERRUPTED)
+        return PASS_AS_THEN if limits.replays else Settle(Status.INTERRUPTED)
     # A task is in one of the three at most: counting them spares a wide step a look at every task for each that ends.
     if len(at.results) + len(at.stops) + len(at.running) < len(at.next):
         if at.step - at.since >= limits.recursion_limit:
@@ -309,6 +317,14 @@ def successors(
 
 def _pulls(targets: Iterable[str]) -> tuple[Next, ...]:
     return tuple(Next(node, node) for node in sorted(set(targets)) if node != END)
+
+
+def moves_on(source: str, pending: Sequence[Next], done: Sequence[tuple[str, str]], *, carry: bool) -> bool:
+    """Whether a checkpoint takes its thread on by a step: after tasks that were run, a new input, or an update that
+    stands for one of the tasks that were to be run. Others leave it where it is, or go back over what has been done."""
+    if source in ("loop", "input"):
+        return True
+    return not carry and any(task.node == node for task in pending for _, node in done)
 
 
 def fits(next_tasks: Iterable[Next], topology: Topology) -> str:

@@ -54,6 +54,8 @@ class Position:
     """Seq of the checkpoint with which a fork within the thread began; `NEW_BRANCH` until it is made."""
     born: int = -2
     """Step of the checkpoint that made `next` the tasks to run: an update between two steps leaves it as it is."""
+    lag: int = 0
+    """See `Control.lag`."""
 
     run: int = 0
     run_status: Status = Status.SUCCEEDED
@@ -85,6 +87,11 @@ class Position:
 
     mail: list[Message] = field(default_factory=list)
     """Messages read and not applied, in order."""
+
+    @property
+    def place(self) -> int:
+        """Of the newest checkpoint; see `Control.lag`."""
+        return self.step - self.lag
 
     @property
     def interrupts(self) -> tuple[Interrupt, ...]:

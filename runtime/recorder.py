@@ -16,7 +16,7 @@ from .draft import Draft
 from .kept import KeptRows
 from .merge import ChannelSizes, RowMaker, Write, gather, merge_writes
 from .options import Durability, RunOptions
-from .plan import Successors
+from .plan import Successors, moves_on
 from .position import NEW_BRANCH, Heartbeat, Position
 from .restore import encode_result
 from .retyping import types_of
@@ -204,6 +204,7 @@ class Recorder:
             at.options = None
         at.head = seq
         at.step += 1
+        at.lag += not moves_on(source, at.next, done, carry=carry)
         if at.branch == NEW_BRANCH:
             at.branch = seq
         at.next, at.joins, at.done = after.next, after.joins, done
@@ -267,6 +268,7 @@ class Recorder:
             done=at.done,
             branch=at.branch,
             born=None if at.born == at.step else at.born,
+            lag=at.lag,
         )
 
     def _carry(self) -> None:

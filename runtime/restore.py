@@ -96,6 +96,7 @@ def position_at(seq: int, control: Control, values: Values) -> Position:
         done=control.done,
         branch=control.branch,
         born=control.step if control.born is None else control.born,
+        lag=control.lag,
         run=control.run,
     )
 
@@ -141,6 +142,16 @@ def add_pending(position: Position, reader: HistoryReader, head: int, codec: Cod
     """Add what is known of the tasks after the newest checkpoint."""
     for row in reader.pending(head):
         _add_row(position, row, codec.decode(row.encoding, row.payload), carried=row.checkpoint == head)
+
+
+def add_recorded(position: Position, reader: HistoryReader, seq: int, codec: Codec) -> None:
+    """Add what the tasks after checkpoint `seq`, of any age, were given; and whether its breakpoint was passed."""
+    for row in reader.pending(seq):
+        if row.kind in _GIVEN:
+            _add_row(position, row, codec.decode(row.encoding, row.payload), carried=False)
+
+
+_GIVEN = frozenset({Kind.CALL, Kind.ANSWER, Kind.PASS})
 
 
 def _add_row(position: Position, row: Row, data: Any, *, carried: bool) -> None:

@@ -8,8 +8,17 @@ from typing import Any
 
 from .calls import Call, CallKind, Stop, shown
 from .desk import Beat, Desk, Enter, Record, Request, Take
-from .errors import CallMismatch, PerdureError
+from .errors import CallMismatch, NotRecorded, PerdureError
 from .task import Task
+
+
+class Unrecorded(BaseException):
+    """Leaves a node of a re-run that comes to what its original did not record. Not an `Exception`: no node is to catch
+    it, and no policy to retry it."""
+
+    def __init__(self, error: NotRecorded) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Suspended(BaseException):
@@ -55,7 +64,37 @@ class Scope:
         index = self.count
         self.count += 1
         found = self.recorded.get(index) if self.recorded else None
+        if self.replays and (found is None or (found.kind, found.name) != (kind, name)):
+            raise Unrecorded(self.not_recorded(f"its call {index}, {shown(kind, name)},", self._known_of(index, found)))
         return index, self.confirm(index, kind, name, found)
+
+    @property
+    def replays(self) -> bool:
+        """Whether the task does nothing but what its original recorded."""
+        return self.task.original is not None and self.task.original.strict
+
+    def not_recorded(self, what: str, why: str) -> NotRecorded:
+        """The error of a task of a re-run that is not to do `what`."""
+        original, origin = self.task.original, self.desk.origin
+        assert original is not None, "only a re-run has an original"
+        return NotRecorded(
+            origin.thread_id,
+            origin.graph,
+            self.task.node,
+            origin.step,
+            what,
+            original=original.thread_id,
+            checkpoint_id=original.checkpoint,
+            why=why,
+        )
+
+    def _known_of(self, index: int, found: Call | None) -> str:
+        """What the original recorded instead of a call."""
+        if found is not None:
+            return f"recorded {found} in its place"
+        if self.task.original is None or self.task.original.origin is None:
+            return "has no record of that step (any more)"
+        return f"recorded nothing beyond call {index - 1}" if self.recorded else "recorded no call there"
 
     def confirm(self, index: int, kind: CallKind, name: str, found: Call | None) -> Call | None:
         """What the owner knows of a call that starts. Raises `CallMismatch`."""

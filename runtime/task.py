@@ -36,6 +36,19 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """What a task of a re-run has to do with the thread that is run again."""
+
+    thread_id: str
+    checkpoint: str
+    """Id of the checkpoint from which that is run again."""
+    strict: bool
+    """The task does nothing but what it recorded then."""
+    origin: Origin | None = None
+    """Where it belonged then; None where it was not run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One node to run, with all that decides its result."""
 
@@ -48,6 +61,8 @@ class Task:
     """What is left of executions before; None if there was none, or nothing is."""
     key: str = ""
     """Names the task in the ids of its interrupts: derived from thread, checkpoint and path."""
+    original: Original | None = None
+    """None if its thread is no re-run."""
 
 
 @dataclass(frozen=True, slots=True)

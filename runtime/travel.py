@@ -26,6 +26,7 @@ from .local import LocalExecutor
 from .options import named_nodes
 from .payloads import BreakpointsPayload
 from .requests import ask_step, send_update
+from .reruns import read_effects
 from .settled import Settled
 from .snapshots import SnapshotReader, StateSnapshot, checkpoint_id, checkpoint_seq, config_of
 from .topology import Topology, suggestion
@@ -150,12 +151,20 @@ class Travel(ABC):
         *,
         thread_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        effects: str | None = None,
     ) -> dict[str, Any]:
         """Make a new thread that goes on from a checkpoint of this one, after `update`; nothing is run yet:
         `invoke(None, fork)` does. Costs one row, whatever the history's size; the origin stays as it is. Also of a
         thread that a service drives. (In the same thread: `update_state` with a config that names a checkpoint.)
 
-        Returns the fork's config. Raises `CheckpointNotFound`, `ThreadExists`, `InvalidUpdateError`, `UnknownThread`.
+        With `effects` it is a re-run of this thread's run, perhaps with another version of the graph. "recorded": what
+        this one recorded after the checkpoint (results of `@task`, answers, signals, sleeps, breakpoints passed) is
+        given again, and what it did not record fails the re-run with `NotRecorded`. "live": everything is done anew.
+        Either way keys are new, and `get_context().original_key` is the original's. The origin's history is kept until
+        a re-run that replays it has ended.
+
+        Returns the fork's config. Raises `CheckpointNotFound`, `ThreadExists`, `InvalidUpdateError`, `UnknownThread`;
+        `InputError` for a "recorded" re-run from a checkpoint that this thread has of its own origin.
         """
         given = self._thread_config(config)
         if update is not None or as_node is not None:
@@ -164,7 +173,14 @@ class Travel(ABC):
         origin = store.thread(given.thread_id)
         seq = given.checkpoint or origin.head
         control = find_control(store, given.thread_id, seq)
-        wishes = ForkWishes(update=update, as_node=as_node, thread_id=thread_id, metadata=metadata, start=False)
+        wishes = ForkWishes(
+            update=update,
+            as_node=as_node,
+            thread_id=thread_id,
+            metadata=metadata,
+            start=False,
+            effects=read_effects(effects) if effects is not None else None,
+        )
         record, message = new_fork(origin, seq, control, wishes, self.codec, SystemClock(), IN_PROCESS)
         delivery = store.create(record, message)
         if message is None:

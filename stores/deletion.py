@@ -17,6 +17,7 @@ from .errors import StoreUnavailable, ThreadReferenced, UnknownThread
 from .fetching import cut, newest_first
 from .history import PENDING
 from .records import LOADING, Fork, Segment, ThreadRecord
+from .replays import replaying
 
 _ROUNDS = 20
 """How often it is begun again because somebody else was faster."""
@@ -42,8 +43,9 @@ def delete_thread(store: CheckpointStore, thread_id: str) -> None:
     Deleting what is not there does nothing.
 
     May be broken off and repeated. Raises `Refused` while the thread is runnable; `ThreadReferenced` where a part of it
-    cannot be cut off: a fork that is being copied in, or a thread that refers to its beginning and so belongs to it;
-    `StoreUnavailable`; `Corrupt`, `NewerFormat` where its history does not decode.
+    cannot be cut off: a re-run that replays it and has not ended, a fork that is being copied in, or a thread that
+    refers to its beginning and so belongs to it; `StoreUnavailable`; `Corrupt`, `NewerFormat` where its history does
+    not decode.
     """
     for _ in deletion(store, thread_id):
         continue
@@ -55,6 +57,9 @@ def deletion(store: CheckpointStore, thread_id: str) -> Iterator[Handover]:
         try:
             store.delete(thread_id)
         except ThreadReferenced:
+            if reruns := replaying(store, thread_id):
+                # Of what tasks recorded a fork takes over nothing.
+                raise ThreadReferenced(thread_id, tuple(reruns), replay=True) from None
             for fork in store.forks(thread_id):
                 yield from _hand_over(store, thread_id, fork)
         else:

@@ -77,11 +77,16 @@ class ThreadExists(StoreError):
 
 
 class ThreadReferenced(StoreError):
-    """The thread cannot be deleted: forks still read its history."""
+    """The thread cannot be deleted: forks still read its history, or re-runs have still to replay it."""
 
-    def __init__(self, thread_id: str, forks: tuple[str, ...]) -> None:
+    def __init__(self, thread_id: str, forks: tuple[str, ...], *, replay: bool = False) -> None:
         named = ", ".join(forks[:10]) + (f" and {len(forks) - 10} more" if len(forks) > 10 else "")
-        super().__init__(f"thread {thread_id!r} cannot be deleted: {named} were forked from it; delete them first")
+        why = (
+            "replay what it recorded and have not ended; wait for them, or cancel them first"
+            if replay
+            else "were forked from it; delete them first"
+        )
+        super().__init__(f"thread {thread_id!r} cannot be deleted: {named} {why}")
         self.thread_id = thread_id
         self.forks = forks
 

@@ -60,6 +60,11 @@ ISOLATED = "thread"
 SHARED = "shared"
 """`ThreadRecord.isolation` of a thread that shares a process with others."""
 
+RERUN = "perdure.rerun"
+"""Key in `ThreadRecord.metadata` of a fork that re-runs its origin: an object with the origin's `thread` and `seq`, and
+`recorded`, true where it replays what the origin recorded after that seq; the rest is the runtime's affair. Given with
+the row, and never changed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
@@ -137,6 +142,15 @@ class ThreadRecord:
     """Housekeeping has seen the commits up to this seq."""
     created_at: float = 0.0
     updated_at: float = 0.0
+
+    @property
+    def replays(self) -> Origin | None:
+        """Where the history begins that it replays as a re-run; None for any other thread. It needs that of the thread
+        named here until it has ended, also where its own `origin` was moved to another."""
+        mark = self.metadata.get(RERUN)
+        if not isinstance(mark, Mapping) or mark.get("recorded") is not True:
+            return None
+        return Origin(thread_id=str(mark["thread"]), seq=int(mark["seq"]))
 
     @property
     def interrupts(self) -> tuple[str, ...]:

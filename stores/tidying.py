@@ -21,6 +21,7 @@ from .errors import Refused, StoreError, StoreUnavailable, ThreadReferenced, Unk
 from .fetching import newest_first
 from .history import HistoryReader
 from .records import LOADING, Amendment, Retention, Segment, ThreadRecord
+from .replays import lowest_replayed
 from .retention import KEEP_ALL, READABLE, SETTING, Meaning, floor_of, is_over, retention_from, sweeps
 from .segments import Row
 from .transitions import first_of, protected
@@ -135,6 +136,7 @@ class Tidier:
         """Also a thread that has forks, which then take over what they have of it."""
         if self.dry_run:
             whole = all(fork.seq for fork in self.store.forks(row.thread_id))
+            whole = whole and lowest_replayed(self.store, row.thread_id) == math.inf
             yield Progress(deleted=1) if whole else Progress(referenced=1)
             return
         try:
@@ -171,15 +173,15 @@ class Tidier:
             yield checkpoint
 
     def _lowest_referred(self, row: ThreadRecord) -> float:
-        """The oldest checkpoint from which an unread message wants to go on. One of its origin's may become the
-        thread's own at any time.
+        """The oldest checkpoint from which an unread message wants to go on, or a re-run replays what follows. One of
+        its origin's may become the thread's own at any time.
 
         One that was accepted before the floor rises must find its checkpoint. And where the floor rose just after, the
         owner may have read that checkpoint: its next commit then refers to it, and the message is unread until that
         commit; so what is below the floor has to wait for it.
         """
         referred = (self.meaning.refers_to(message) for message in self.store.messages(row.thread_id))
-        return min((seq for seq in referred if seq), default=math.inf)
+        return min([lowest_replayed(self.store, row.thread_id), *(seq for seq in referred if seq)])
 
 
 def _backwards(store: CheckpointStore, row: ThreadRecord) -> Iterator[Segment]:

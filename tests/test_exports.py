@@ -43,6 +43,7 @@ EXPORTS = [
     "NodeContext",
     "NodeFailed",
     "NotInterrupted",
+    "NotRecorded",
     "Paused",
     "PerdureError",
     "PostgresOptions",

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from ...runtime.options import DEFAULT_RECURSION_LIMIT, Durability
+from ...runtime.reruns import Effects
 from ...stores.records import Status
 from ..handle import UNSET
 from .call import Answer, Call
@@ -134,12 +135,18 @@ def fork(
     as_node: AsNode = None,
     thread_id: Annotated[str | None, typer.Option(help="The new thread's id.")] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Run it, or leave it paused.")] = True,
+    effects: Annotated[
+        Effects | None,
+        typer.Option(help="Re-run the thread: with the answers and results that it recorded, or with live ones."),
+    ] = None,
     detach: Detach = False,
 ) -> Answer:
     """Start a new thread from a checkpoint of another, and follow its run."""
     values = read_value(update, "--update") if update is not None else None
     with call.thread(thread) as (client, handle):
-        forked = handle.fork(checkpoint, update=values, as_node=as_node, thread_id=thread_id, start=start)
+        forked = handle.fork(
+            checkpoint, update=values, as_node=as_node, thread_id=thread_id, start=start, effects=effects
+        )
         return started(call, forked) if detach or not start else follow(call, client, forked)
 
 

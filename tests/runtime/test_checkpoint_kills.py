@@ -113,20 +113,20 @@ def no_portal() -> Portal:
     raise AssertionError("no async nodes here")
 
 
-def own(store: CheckpointStore, *, crashed: bool) -> None:
+def own(store: CheckpointStore, *, crashed: bool, graph: CompiledGraph = GRAPH, thread_id: str = "t") -> None:
     """Claim the thread and drive it until it ends or parks, as a process of its own would."""
-    row = store.thread("t")
-    record = store.claim("t", epoch=row.epoch, token=CLOCK.unique(), owner="one", crashed=crashed, at=0.0)
+    row = store.thread(thread_id)
+    record = store.claim(thread_id, epoch=row.epoch, token=CLOCK.unique(), owner="one", crashed=crashed, at=0.0)
     executor = LocalExecutor(no_portal)
     try:
-        restored = restore(store, record, GRAPH.codec)
+        restored = restore(store, record, graph.codec)
         # Without care after a crash: every step would be a full checkpoint for a while.
         limits = LoopLimits(careful_commits=0, crash_budget=1000)
         ports = Ports(store, store, executor, CLOCK, limits=limits)
-        loop = ThreadLoop(record, restored, GRAPH.topology, GRAPH.codec, ports)
+        loop = ThreadLoop(record, restored, graph.topology, graph.codec, ports)
         writer = Writer(store, CLOCK)
         driver = Driver(loop, writer)
-        loop.attach(writer.lane("t", record.epoch, record.token, driver.post), driver.post)
+        loop.attach(writer.lane(thread_id, record.epoch, record.token, driver.post), driver.post)
         driver.run()
     finally:
         executor.stop()

@@ -11,6 +11,7 @@ from perdure.runtime.apply import Applier
 from perdure.runtime.calls import Call
 from perdure.runtime.desk import Record
 from perdure.runtime.scope import Scope
+from perdure.runtime.task import Origin
 from perdure.runtime.waking import wake_message
 from perdure.stores.records import Expect, Message, Status, ThreadRecord
 
@@ -48,7 +49,7 @@ def consume_first(applier: Applier, path: str, index: int, message: Message) -> 
         del recorder.call
 
 
-def fresh_key(scope: Scope, call: int | None) -> str:
+def fresh_key(origin: Origin, path: str, call: int | None) -> str:
     """`idempotency_key` that draws a new one each time."""
     return uuid.uuid4().hex
 
