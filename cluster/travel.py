@@ -14,8 +14,8 @@ from ..runtime.compiled import CompiledGraph
 from ..runtime.conflicts import conflict_of, update_made, was_refused
 from ..runtime.diffs import StateDiff
 from ..runtime.errors import NotInterrupted
-from ..runtime.forks import ForkWishes, new_fork
-from ..runtime.options import named_nodes
+from ..runtime.forks import ForkWishes, new_fork, options_since
+from ..runtime.options import named_nodes, node_list
 from ..runtime.payloads import BREAKPOINTS, RESUME, UPDATE, BreakpointsPayload, pack
 from ..runtime.reruns import read_effects
 from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_seq
@@ -177,6 +177,7 @@ class ThreadTravel(ABC):
             metadata=metadata,
             start=start,
             effects=read_effects(effects) if effects is not None else None,
+            options=options_since(self._store, record, seq, self._codec) if effects is None else None,
         )
         forked, message = new_fork(record, seq, control, wishes, self._codec, self._clock, SERVICE)
         self._store.create(forked, message)
@@ -193,7 +194,7 @@ class ThreadTravel(ABC):
         goes on.
         """
         if not self._reader().head().next:
-            raise NotInterrupted(self.thread_id, self.info.status)
+            raise NotInterrupted(self.thread_id, self.info.status, stepping=True)
         number = self._send(RESUME, pack(self._codec, "", None, None, None, True), PARKED | {Status.FAILED})
         deadline = deadline_of(timeout)
         for _ in looks(deadline, f"thread {self.thread_id!r}: the step did not end"):
@@ -251,7 +252,7 @@ class ThreadTravel(ABC):
         self._send(BREAKPOINTS, breakpoints_message(self._codec, self._clock, change).payload, LIVE)
 
     def _nodes(self, given: Sequence[str] | str) -> tuple[str, ...]:
-        names = (given,) if isinstance(given, str) else tuple(given)
+        names = node_list(given)
         if self._graph is not None:
             named_nodes(self._graph.topology, names)
         return names

@@ -70,6 +70,8 @@ class Applier:
         self._route = route
         self._origin = origin
         """Up to this seq the history is that of the thread this one was forked from."""
+        self.own = 0
+        """Number of a message whose sender asks this owner what became of it; 0 for none."""
         self.refused: dict[int, PerdureError | StoreError] = {}
         """Why the last message could not be applied."""
         self.woken = 0.0
@@ -116,19 +118,21 @@ class Applier:
                 options = self._with_options(options, self._stepping(options, resume))
             elif message.kind == UPDATE:
                 payload = UpdatePayload(*unpack(self._codec, message))
-                if payload.expected and payload.expected != self._at.head:
+                if self._comes_late(payload):
                     self._refuse(message, payload)
                     return options
+                if payload.options is not None:
+                    self._at.options, options = payload.options, RunOptions.from_data(payload.options)
                 self._update(payload, past, options)
                 if idle and (payload.as_node is not None or payload.parent) and self._at.run_open:
-                    self._recorder.pause(CHANGED)
+                    self._hold()
             elif message.kind == PAUSE:
                 reason = ReasonPayload(*unpack(self._codec, message)).reason
                 self._recorder.pause(reason or "paused by a user; resume() goes on")
             elif message.kind == BREAKPOINTS:
                 change = BreakpointsPayload(*unpack(self._codec, message))
-                changed = with_change(options, change, self._topology)
-                options = self._with_options(options, changed.to_data())
+                changed = change.options or with_change(options, change, self._topology).to_data()
+                options = self._with_options(options, changed)
             elif message.kind == WAKE:
                 self.woken = max(self.woken, WakePayload(*unpack(self._codec, message)).now)
             else:
@@ -137,7 +141,10 @@ class Applier:
                 options = self._with_options(options, retry.options)
         except (PerdureError, StoreError) as error:
             self.refused[message.number] = error
-            self._recorder.pause(f"{message.kind} message {message.number} could not be applied: {error}")
+            if message.number == self.own:
+                self._recorder.seal()  # it has changed nothing, and whoever sent it is told
+            else:
+                self._recorder.pause(f"{message.kind} message {message.number} could not be applied: {error}")
         return options
 
     def receive(self, path: str, index: int, message: Message) -> Call | None:
@@ -223,6 +230,18 @@ class Applier:
         self._recorder.open_run(at.run)
         return True
 
+    def _hold(self) -> None:
+        """Leave it to the user to go on from where the thread is now; where nothing is left to run, it ends there."""
+        if self._at.next:
+            self._recorder.pause(CHANGED)
+        elif self._at.paused in (CHANGED, FORKED):
+            self._recorder.pause("")
+
+    def _comes_late(self, payload: UpdatePayload) -> bool:
+        """Whether an update was meant for another head. It was accepted while that was the newest checkpoint; by now
+        another one may be, even with the message before it."""
+        return bool(payload.expected) and payload.expected != self._at.head
+
     def _refuse(self, message: Message, payload: UpdatePayload) -> None:
         """Consume an update that was meant for another head, in a commit that makes no checkpoint: so its sender, who
         looks there, learns that nothing came of it."""
@@ -236,9 +255,12 @@ class Applier:
         without taking another; an answer belongs to the step that asked."""
         if resume.step:
             return replace(options, stop_after=(self._thread_id, self._at.born)).to_data()
-        if resume.options is None and not resume.interrupt_id and options.stop_after is not None:
-            return replace(options, stop_after=None).to_data()
-        return resume.options
+        given = resume.options
+        if options.stop_after is None:
+            return given
+        if resume.interrupt_id:
+            return {**given, "stop_after": list(options.stop_after)} if given is not None else None
+        return given if given is not None else replace(options, stop_after=None).to_data()
 
     def _with_options(self, options: RunOptions, data: dict[str, Any] | None) -> RunOptions:
         at = self._at

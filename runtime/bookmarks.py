@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ..stores.base import CheckpointStore
-from ..stores.errors import UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.records import Amendment
 from .control import Control
-from .errors import CheckpointNotFound
+from .errors import InputError
 from .restore import load_control
-from .snapshots import checkpoint_id
+from .snapshots import checkpoint_id, looking_for
 
 
 def names_of(store: CheckpointStore, thread_id: str) -> dict[str, str]:
@@ -20,8 +19,10 @@ def names_of(store: CheckpointStore, thread_id: str) -> dict[str, str]:
 def give_name(store: CheckpointStore, thread_id: str, name: str, seq: int = 0) -> str:
     """Give a checkpoint (0: the newest) a name; one that another had moves on. Returns the checkpoint's id.
 
-    Raises `CheckpointNotFound`, `UnknownThread`; `StoreMisuse` for a checkpoint of the thread's origin.
+    Raises `CheckpointNotFound`, `UnknownThread`, `InputError`; `StoreMisuse` for a checkpoint of the thread's origin.
     """
+    if not isinstance(name, str) or not name:
+        raise InputError(f"a checkpoint of thread {thread_id!r} was to be named {name!r}; a name is a text, not empty")
     seq = seq or store.thread(thread_id).head
     find_control(store, thread_id, seq)
     store.amend(thread_id, Amendment(names={name: seq}))
@@ -35,7 +36,5 @@ def take_name(store: CheckpointStore, thread_id: str, name: str) -> None:
 
 def find_control(store: CheckpointStore, thread_id: str, seq: int) -> Control:
     """A checkpoint's control record. Raises `CheckpointNotFound`, `UnknownThread`."""
-    try:
+    with looking_for(thread_id, seq):
         return load_control(HistoryReader(store, thread_id), seq)
-    except UnknownCheckpoint:
-        raise CheckpointNotFound(thread_id, checkpoint_id(seq)) from None

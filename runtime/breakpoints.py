@@ -12,6 +12,7 @@ from .clock import Clock
 from .options import RunOptions, breakpoints
 from .payloads import BREAKPOINTS, BreakpointsPayload, pack
 from .plan import Limits
+from .ports import Ports
 from .topology import Topology
 
 ACCEPTS_BREAKPOINTS = Expect(statuses=RUNNABLE | PARKED)
@@ -29,7 +30,7 @@ class Breakpoints:
 def breakpoints_message(codec: Codec, clock: Clock, change: BreakpointsPayload) -> Message:
     """The message that changes a run's breakpoints."""
     fields = (change.add_before, change.add_after, change.remove_before, change.remove_after)
-    payload = pack(codec, *(list(one) if one is not None else None for one in fields))
+    payload = pack(codec, *(list(one) for one in fields))
     return Message(message_id=clock.unique(), kind=BREAKPOINTS, payload=payload, created_at=clock.time())
 
 
@@ -46,9 +47,8 @@ def with_change(options: RunOptions, change: BreakpointsPayload, topology: Topol
     """The options of a run after its breakpoints were changed."""
     now = in_force(topology, options)
 
-    def changed(present: Iterable[str], add: Iterable[str], remove: Iterable[str] | None) -> tuple[str, ...]:
-        gone = frozenset(present) if remove is None else breakpoints(topology, remove)
-        return tuple(sorted((frozenset(present) - gone) | breakpoints(topology, add)))
+    def changed(present: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted((frozenset(present) - breakpoints(topology, remove)) | breakpoints(topology, add)))
 
     return replace(
         options,
@@ -61,15 +61,16 @@ def with_change(options: RunOptions, change: BreakpointsPayload, topology: Topol
 def keep_pinned(options: RunOptions, data: Mapping[str, Any]) -> dict[str, Any]:
     """The options' data with which somebody goes on with a run, and the breakpoints that it was given meanwhile."""
     lists = ("interrupt_before", "interrupt_after")
-    if not options.pinned or any(name in data for name in lists):
-        return dict(data)
     kept = options.to_data()
-    return {**data, "pinned": True, **{name: kept[name] for name in lists if name in kept}}
+    others = {name: kept[name] for name in lists if name in kept and name not in data}
+    return {**data, "pinned": True, **others} if options.pinned and others else dict(data)
 
 
-def limits_of(topology: Topology, options: RunOptions, thread_id: str, *, stays: bool, replays: bool = False) -> Limits:
-    """What bounds a run of a thread. `replays`: it goes on as its original did, at breakpoints too unless they were
-    given to itself."""
+def limits_of(
+    topology: Topology, options: RunOptions, thread_id: str, ports: Ports, *, replays: bool = False
+) -> Limits:
+    """What bounds a run of a thread, for an owner with these ports. `replays`: it goes on as its original did, at
+    breakpoints too unless they were given to itself."""
     stops = in_force(topology, options)
     # A fork inherits the options of the run that it goes on with, but not the single step that its origin took.
     stepping = options.stop_after is not None and options.stop_after[0] == thread_id
@@ -79,5 +80,6 @@ def limits_of(topology: Topology, options: RunOptions, thread_id: str, *, stays:
         interrupt_after=frozenset(stops.after),
         stop_after=options.stop_after[1] if stepping and options.stop_after is not None else None,
         replays=replays and not (options.pinned or stepping),
-        stays=stays,
+        stays=ports.history is None,
+        mail_only=ports.limits.mail_only,
     )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from .checkpoints import Checkpoints
 from .errors import InputError
-from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions
+from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, node_list
 from .snapshots import checkpoint_seq
 
 _KNOWN = frozenset(
@@ -38,13 +38,22 @@ def read_config(
     interrupt_after: Sequence[str] | str | None = None,
 ) -> Config:
     """The config of a call, with what the call itself says. Raises `InputError`, `CheckpointNotFound`."""
+    if not isinstance(config, Mapping | None):
+        raise InputError(f"config is {config!r}; give {{'configurable': {{'thread_id': ...}}}}")
     given = dict(config or {})
     unknown = sorted(given.keys() - _KNOWN)
     if unknown:
         raise InputError(
             f"config has the key {unknown[0]!r}; a graph's own settings belong into config={{'configurable': {{...}}}}"
         )
+    if not isinstance(given.get("configurable"), Mapping | None):
+        raise InputError(f"config['configurable'] is {given['configurable']!r}; it must be a dict")
     configurable = dict(given.get("configurable") or {})
+    if namespace := configurable.get("checkpoint_ns"):
+        raise InputError(
+            f"config['configurable']['checkpoint_ns'] is {namespace!r}; only '' is known: subgraphs have no "
+            "checkpoints of their own yet"
+        )
     thread_id = configurable.get("thread_id", "")
     if isinstance(thread_id, int | UUID) and not isinstance(thread_id, bool):
         thread_id = str(thread_id)
@@ -55,16 +64,11 @@ def read_config(
         "recursion_limit": given.get("recursion_limit", DEFAULT_RECURSION_LIMIT),
         "durability": durability or Durability.ASYNC,
         "checkpoints": checkpoints,
-        "interrupt_before": _names(interrupt_before),
-        "interrupt_after": _names(interrupt_after),
+        "interrupt_before": node_list(interrupt_before) if interrupt_before is not None else None,
+        "interrupt_after": node_list(interrupt_after) if interrupt_after is not None else None,
         "configurable": {key: value for key, value in configurable.items() if key not in _OURS},
         "metadata": dict(given.get("metadata") or {}),
         "tags": tuple(given.get("tags") or ()),
     }
-    return Config(thread_id, checkpoint_seq(thread_id, chosen) if chosen else 0, RunOptions.from_data(data))
-
-
-def _names(nodes: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    if nodes is None:
-        return None
-    return (nodes,) if isinstance(nodes, str) else tuple(nodes)
+    seq = checkpoint_seq(thread_id, chosen) if chosen not in (None, "") else 0
+    return Config(thread_id, seq, RunOptions.from_data(data))

@@ -20,8 +20,10 @@ def conflict_of(reader: SnapshotReader, expected: int, yours: Any) -> Checkpoint
         theirs = reader.diff(expected, int(head.checkpoint_id))
     except CheckpointNotFound:
         theirs = None  # retention has dropped the one that was expected
-    writers = ", ".join(head.metadata.get("writes", ()))
-    made_by = f"{head.metadata.get('source', '')}{f' of {writers}' if writers else ''} at {head.created_at}"
+    source = head.metadata.get("source", "")
+    # An update names no node of its own: the ones at the newest checkpoint then are those that ran before it.
+    writers = ", ".join(head.metadata.get("writes", ())) if source == "loop" else ""
+    made_by = f"{source}{f' of {writers}' if writers else ''} at {head.created_at}"
     return CheckpointConflict(
         thread_id, checkpoint_id(expected), head.checkpoint_id, yours=yours, theirs=theirs, made_by=made_by
     )

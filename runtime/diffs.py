@@ -78,11 +78,15 @@ def _same(one: Any, other: Any, codec: Codec) -> bool:
         return True
     if type(one) is not type(other):
         return False  # 1, 1.0 and True are stored as what they are
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(_same(*pair, codec) for pair in zip(one, other, strict=True))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key], codec) for key in one)
     try:
         if (one == other) is True:
             return True
     except (ValueError, TypeError):
-        pass  # a container of arrays, whose equality has no single truth: their bytes decide
+        pass  # an array, whose equality has no single truth: its bytes decide
     try:
         return codec.encode(one) == codec.encode(other)
     except Unencodable:

@@ -132,11 +132,14 @@ class ThreadBusy(PerdureError):
 
 
 class NotInterrupted(PerdureError):
-    """A resume for a thread that waits for nothing."""
+    """A resume for a thread that waits for nothing, or a step where none is left."""
 
-    def __init__(self, thread_id: str, status: str) -> None:
+    def __init__(self, thread_id: str, status: str, *, stepping: bool = False) -> None:
         super().__init__(
-            f"{_thread(thread_id)}it is {status} and waits for no answer; resume a thread while its status is "
+            f"{_thread(thread_id)}it is {status} and no step is left to run there; give it an input, or name a "
+            "checkpoint that has a next one"
+            if stepping
+            else f"{_thread(thread_id)}it is {status} and waits for no answer; resume a thread while its status is "
             "interrupted"
         )
         self.thread_id = thread_id

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
+from ..stores.history import HistoryReader
 from ..stores.records import RERUN, Message, Origin, Status, ThreadRecord
+from ..stores.segments import Kind
 from .clock import Clock
 from .control import Control
 from .errors import InputError
-from .payloads import RETRY, UPDATE, pack
+from .payloads import BREAKPOINTS, RETRY, UPDATE, pack
 from .position import FORKED
 from .reruns import Effects, new_rerun
 
@@ -32,6 +35,14 @@ class ForkWishes:
     """Run it; else it is paused until somebody resumes it."""
     effects: Effects | None = None
     """Make it a re-run of its origin, with these effects; None for a thread of its own, whose effects are live."""
+    options: Mapping[str, Any] | None = None
+    """Options that its run goes on with (`RunOptions.to_data`); None for those that it had at the checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.thread_id is not None and (not isinstance(self.thread_id, str) or not self.thread_id):
+            raise InputError(f"thread_id={self.thread_id!r}: the id of a fork is a text, not empty")
+        if not isinstance(self.metadata, Mapping | None):
+            raise InputError(f"metadata={self.metadata!r}: the metadata of a fork is a dict")
 
     @property
     def updates(self) -> bool:
@@ -65,10 +76,9 @@ def new_fork(
         created_at=now,
         updated_at=now,
     )
-    if not wishes.updates and not wishes.start:
+    kind, payload = _first_message(wishes, codec)
+    if not kind:
         return record, None
-    kind = UPDATE if wishes.updates else RETRY
-    payload = pack(codec, wishes.update, wishes.as_node, 0) if wishes.updates else b""
     return record, Message(message_id=clock.unique(), kind=kind, payload=payload, created_at=now)
 
 
@@ -81,3 +91,23 @@ def _metadata(origin: ThreadRecord, seq: int, control: Control, wishes: ForkWish
     if wishes.effects is not None:
         metadata[RERUN] = new_rerun(origin, seq, control.run, wishes.effects).to_data()
     return metadata
+
+
+def options_since(store: CheckpointStore, origin: ThreadRecord, seq: int, codec: Codec) -> dict[str, Any] | None:
+    """The options of a thread's run (`RunOptions.to_data`), if they were changed since its newest checkpoint, and that
+    is `seq`. A fork inherits nothing that came after the checkpoint, but who forks what is now means these too."""
+    if seq != origin.head:
+        return None
+    rows = HistoryReader(store, origin.thread_id, record=origin).pending(seq)
+    changed = [row for row in rows if row.kind == Kind.OPTIONS]
+    return dict(codec.decode(changed[-1].encoding, changed[-1].payload)) if changed else None
+
+
+def _first_message(wishes: ForkWishes, codec: Codec) -> tuple[str, bytes]:
+    """What a fork is told first; ("", b"") for nothing."""
+    options = [dict(wishes.options)] if wishes.options is not None else []
+    if wishes.updates:
+        return UPDATE, pack(codec, wishes.update, wishes.as_node, 0, 0, *options)
+    if wishes.start:
+        return RETRY, pack(codec, *options) if options else b""
+    return (BREAKPOINTS, pack(codec, [], [], [], [], *options)) if options else ("", b"")

@@ -69,23 +69,14 @@ class InProcess:
         thread, `NotInterrupted`, `UnknownInterrupt`, `Refused` where the head is another, `StoreUnavailable` when the
         store stays away.
         """
-        message = Message(message_id=self.clock.unique(), kind=kind, payload=payload, created_at=self.clock.time())
-        try:
-            record = self.thread(thread_id)
-        except UnknownThread:
-            if kind not in INPUTS and kind != UPDATE:
-                raise
-            return patient(self.store.create, self._new(thread_id), message).number
-        self.check_free(record)
-        try:
-            expect = Expect(statuses=statuses, wait=wait, head=head)
-            return patient(self.store.deliver, thread_id, message, expect).number
-        except Refused as refusal:
-            if head:
-                raise
-            if wait:
-                raise UnknownInterrupt(thread_id, wait, record.waits) from refusal
-            raise NotInterrupted(thread_id, record.status) from refusal
+        expect = Expect(statuses=statuses, wait=wait, head=head)
+        return self._deliver(thread_id, kind, payload, expect)[1]
+
+    def update(self, thread_id: str, payload: bytes, *, head: int = 0) -> int:
+        """Deliver an update and see it applied; returns the commit that applied it. Runs no node. Raises as `send` and
+        `see_to`."""
+        before, number = self._deliver(thread_id, UPDATE, payload, Expect(statuses=ANY_STATUS, head=head))
+        return self.see_to(before, number)
 
     def check_free(self, record: ThreadRecord) -> None:
         """Raise `ThreadBusy` if somebody else runs the thread."""
@@ -114,26 +105,30 @@ class InProcess:
         thread_id: str,
         observer: Observer | None = None,
         gate: Gate | None = None,
-        limits: LoopLimits | None = None,
     ) -> Settled:
         """Claim the thread and drive it until it is given up, whatever it waits for. Raises as `run`."""
         with at_work(self.clock.unique()) as owner:
-            return self._serve(self._claim(thread_id, owner), observer, gate or Gate(), limits or LoopLimits())
+            record = self._claim(self.thread(thread_id), owner)
+            return self._serve(record, observer, gate or Gate(), LoopLimits())
 
-    def touch(self, thread_id: str) -> Settled:
-        """Claim the thread, apply its mail, and give it up. What sleeps goes on sleeping. Raises as `run`."""
-        return self.drive(thread_id, limits=LoopLimits(timers=False))
+    def touch(self, thread_id: str, before: ThreadRecord | None = None, number: int = 0) -> Settled:
+        """Claim the thread, apply its mail, and give it up: what sleeps goes on sleeping, and what there is to run is
+        left to who claims it next. `before` is its row before message `number` woke it. Raises as `run`."""
+        with at_work(self.clock.unique()) as owner:
+            found = self.thread(thread_id)
+            limits = LoopLimits(mail_only=True, own=number)
+            return self._serve(self._claim(found, owner), None, Gate(), limits, held=_interrupted(found, before))
 
-    def see_to(self, thread_id: str, number: int) -> int:
+    def see_to(self, before: ThreadRecord, number: int) -> int:
         """See a message applied that was delivered, here or by who has the thread at this moment; returns the commit
-        that applied it.
+        that applied it. `before` is the thread's row until then.
 
         Raises why it could not be applied, `InvalidUpdateError` where somebody else has found that; `StoreUnavailable`.
         """
-        pause = _FIRST_LOOK
+        thread_id, pause = before.thread_id, _FIRST_LOOK
         while True:
             try:
-                settled = self.touch(thread_id)
+                settled = self.touch(thread_id, before, number)
                 if number in settled.refused:
                     raise settled.refused[number]
             except ThreadBusy:
@@ -154,13 +149,40 @@ class InProcess:
         patient(self.store.deliver, thread_id, message, ACCEPTS_SIGNALS)
 
     def change_breakpoints(self, thread_id: str, change: BreakpointsPayload) -> None:
-        """Change the breakpoints of the run in progress, also while somebody runs it. Raises `Refused` for a thread
-        that has ended, `UnknownThread`, `ThreadBusy`, `StoreUnavailable` when the store stays away."""
+        """Change the breakpoints of the run in progress, also while somebody runs it; runs no node. Raises `Refused`
+        for a thread that has ended, why they cannot be changed, `UnknownThread`, `StoreUnavailable` when the store
+        stays away."""
         message = breakpoints_message(self.codec, self.clock, change)
         before = self.thread(thread_id)
-        patient(self.store.deliver, thread_id, message, ACCEPTS_BREAKPOINTS)
-        if before.status in PARKED and before.driver == IN_PROCESS:
-            self.touch(thread_id)  # nobody else would read it, and until then it would not be parked
+        number = patient(self.store.deliver, thread_id, message, ACCEPTS_BREAKPOINTS).number
+        if before.status not in PARKED or before.driver != IN_PROCESS:
+            return
+        try:  # nobody else would read it, and until then it would not be parked
+            settled = self.touch(thread_id, before, number)
+        except ThreadBusy:
+            return  # who has claimed it at this moment reads it
+        if number in settled.refused:
+            raise settled.refused[number]
+
+    def _deliver(self, thread_id: str, kind: str, payload: bytes, expect: Expect) -> tuple[ThreadRecord, int]:
+        """`send`, which also returns the thread's row before the message."""
+        message = Message(message_id=self.clock.unique(), kind=kind, payload=payload, created_at=self.clock.time())
+        try:
+            record = self.thread(thread_id)
+        except UnknownThread:
+            if kind not in INPUTS and kind != UPDATE:
+                raise
+            record = self._new(thread_id)
+            return record, patient(self.store.create, record, message).number
+        self.check_free(record)
+        try:
+            return record, patient(self.store.deliver, thread_id, message, expect).number
+        except Refused as refusal:
+            if expect.head:
+                raise
+            if expect.wait:
+                raise UnknownInterrupt(thread_id, expect.wait, record.waits) from refusal
+            raise NotInterrupted(thread_id, record.status) from refusal
 
     def _until_due(self, thread_id: str, gate: Gate) -> None:
         """Wait until a parked thread's time has come, or somebody has sent it what wakes it."""
@@ -180,12 +202,15 @@ class InProcess:
             time.sleep(min(left, pause))
             pause = min(pause * 2, _LONGEST_LOOK)
 
-    def _serve(self, record: ThreadRecord, observer: Observer | None, gate: Gate, limits: LoopLimits) -> Settled:
+    def _serve(
+        self, record: ThreadRecord, observer: Observer | None, gate: Gate, limits: LoopLimits, *, held: bool = False
+    ) -> Settled:
         writer = Writer(self.store, self.clock)
         background = WriterThread(writer, STORE_PATIENCE)
         executor = self.executor()
         try:
             restored = patient(restore, self.store, record, self.codec, self.cache)
+            restored.position.held = held
             ports = Ports(self.store, self.store, executor, self.clock, gate, limits, observer)
             loop = ThreadLoop(record, restored, self.topology, self.codec, ports)
             driver = Driver(loop, writer)
@@ -200,14 +225,13 @@ class InProcess:
             executor.stop()
             background.close()
 
-    def _claim(self, thread_id: str, owner: str) -> ThreadRecord:
-        record = self.thread(thread_id)
+    def _claim(self, record: ThreadRecord, owner: str) -> ThreadRecord:
         self.check_free(record)
         died = record.status is Status.RUNNING and bool(record.owner) and owner_state(record.owner) is OwnerState.DEAD
         try:
             return patient(
                 self.store.claim,
-                thread_id,
+                record.thread_id,
                 epoch=record.epoch,
                 token=self.clock.unique(),
                 owner=owner,
@@ -215,7 +239,7 @@ class InProcess:
                 at=self.clock.time(),
             )
         except ClaimLost as lost:
-            raise ThreadBusy(thread_id, "another process claimed it at this moment") from lost
+            raise ThreadBusy(record.thread_id, "another process claimed it at this moment") from lost
 
     def _new(self, thread_id: str) -> ThreadRecord:
         now = self.clock.time()
@@ -230,3 +254,11 @@ class InProcess:
             created_at=now,
             updated_at=now,
         )
+
+
+def _interrupted(found: ThreadRecord, before: ThreadRecord | None) -> bool:
+    """Whether a thread stands where it was interrupted. A message has made it runnable since `before`, which says how
+    it was as long as nobody has claimed it."""
+    if before is not None and before.epoch == found.epoch and before.status is Status.INTERRUPTED:
+        return True
+    return found.status is Status.INTERRUPTED

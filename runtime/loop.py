@@ -72,6 +72,7 @@ class ThreadLoop:
         self._applier = Applier(
             topology, codec, ports.history, record.thread_id, self._recorder, self._route, origin=origin
         )
+        self._applier.own = ports.limits.own
         self._clerk = Clerk(
             topology.name, record.thread_id, self._recorder, self._applier, ports.clock, ports.executor.shield
         )
@@ -139,7 +140,7 @@ class ThreadLoop:
             if self._mail.due:
                 yield from self._read_mail()
             self._limits.drain = self._ports.gate.drain
-            if self.at.stops and self._ports.limits.timers:
+            if self.at.stops and not self._limits.mail_only:
                 self._limits.now = self._now()
             action = plan.decide(self.at, self._limits)
             if isinstance(action, plan.RunTasks):
@@ -176,7 +177,7 @@ class ThreadLoop:
             self._applier.cancel(action.message)
 
     def _apply(self, message: Message) -> Generator[Need, None, None]:
-        idle = plan.idle(self.at, self._limits)
+        idle, stood = plan.idle(self.at, self._limits), plan.stands(self.at, self._limits)
         try:
             options = self._applier.apply(message, idle=idle, options=self._options)
         except StoreUnavailable:
@@ -184,7 +185,7 @@ class ThreadLoop:
             return
         if options is not self._options:
             self._set_options(options)
-            if message.kind == BREAKPOINTS and idle and not plan.idle(self.at, self._limits):
+            if message.kind == BREAKPOINTS and stood and not plan.stands(self.at, self._limits):
                 # Who takes a breakpoint away at which a thread stands has not told it to go on.
                 self._recorder.pause(CHANGED)
         if not self.at.paused and (reason := self._fitness.objection()):
@@ -236,7 +237,6 @@ class ThreadLoop:
     # -- running nodes -------------------------------------------------------------------------------------------
 
     def _run_tasks(self, todo: tuple[Next, ...]) -> Generator[Need, None, None]:
-        nodes = self._topology.nodes
         effects = bool(self._effects) and any(task.node in self._effects for task in todo)
         careful = self._recorder.sealed < self._careful
         if effects or careful:
@@ -261,7 +261,7 @@ class ThreadLoop:
         tasks = yield from self._rerunning.tasks(todo)
         if not tasks:
             return
-        if len(tasks) == 1 and not at.running and nodes[todo[0].node].stays:
+        if len(tasks) == 1 and not at.running and self._topology.nodes[todo[0].node].stays:
             self._take_outcome(self._run_here(step, tasks[0]))
             return
         batch = self._clerk.batch
@@ -370,8 +370,7 @@ class ThreadLoop:
     def _set_options(self, options: RunOptions) -> None:
         self._options = options
         self._recorder.pace(options)
-        stays, replays = self._ports.history is None, self._rerunning.replays
-        self._limits = limits_of(self._topology, options, self.thread_id, stays=stays, replays=replays)
+        self._limits = limits_of(self._topology, options, self.thread_id, self._ports, replays=self._rerunning.replays)
         self._config = options.as_config(self.thread_id)
 
     def _route(self, source: str, writes: tuple[tuple[str, Any], ...]) -> tuple[str | Send, ...]:

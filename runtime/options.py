@@ -111,6 +111,16 @@ class RunOptions:
         return cls(**fields)
 
 
+def node_list(given: object) -> tuple[str, ...]:
+    """The names in an interrupt list, or the one name that is given instead. Raises `InputError`."""
+    if isinstance(given, str):
+        return (given,)
+    names = tuple(given) if isinstance(given, Iterable) else (None,)
+    if all(isinstance(name, str) for name in names):
+        return names
+    raise InputError(f"an interrupt list is {given!r}; give the names of nodes, or '*' for all of them")
+
+
 def breakpoints(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
     """The nodes that a thread's interrupt list names. One that a later version of the graph does not have stops
     nobody."""

@@ -68,6 +68,8 @@ class UpdatePayload:
     """Checkpoint to fork from within the thread; 0 for the head."""
     expected: int = 0
     """The head that it was meant to change; 0 for any."""
+    options: dict[str, Any] | None = None
+    """As in `ResumePayload`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,10 @@ class BreakpointsPayload:
     add_before: Sequence[str] = ()
     """Names of nodes; `*` is all of them."""
     add_after: Sequence[str] = ()
-    remove_before: Sequence[str] | None = ()
-    """None: every one."""
-    remove_after: Sequence[str] | None = ()
+    remove_before: Sequence[str] = ()
+    remove_after: Sequence[str] = ()
+    options: dict[str, Any] | None = None
+    """Options that take the place of the run's (`RunOptions.to_data`), with its breakpoints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ class Limits:
     """A re-run that stops at the breakpoints of its original goes on from them as that did."""
     stays: bool = False
     """Nobody could wake the thread: the owner keeps it until the time has come that it waits for."""
+    mail_only: bool = False
+    """The owner applies the mail and gives the thread up: it runs nothing, and merges nothing that has run."""
 
 
 def decide(at: Position, limits: Limits) -> Action:
@@ -127,7 +129,7 @@ def decide(at: Position, limits: Limits) -> Action:
     cancel overtakes all other messages, messages come before new work, and a thread is given up only when nothing else
     can be done.
     """
-    if at.run_open and at.next and not at.paused and len(at.results) == len(at.next):
+    if at.run_open and at.next and len(at.results) == len(at.next) and not (at.paused or limits.mail_only):
         return MERGE
     if at.mail and (action := _from_mail(at)) is not None:
         return action
@@ -136,7 +138,15 @@ def decide(at: Position, limits: Limits) -> Action:
 
 def idle(at: Position, limits: Limits) -> bool:
     """Whether the thread would do nothing but wait for its user, were it not for its mail."""
-    return not at.running and (isinstance(_onward(at, limits), Settle))
+    action = _onward(at, limits)
+    return not at.running and isinstance(action, Settle) and action.status is not Status.QUEUED
+
+
+def stands(at: Position, limits: Limits) -> bool:
+    """Whether it is a breakpoint, and nothing else, at which the thread stands."""
+    if not at.run_open or not at.next or at.paused or limits.replays:
+        return False
+    return _before_step(at) and _at_breakpoint(at, limits)
 
 
 def _onward(at: Position, limits: Limits) -> Action:
@@ -144,7 +154,10 @@ def _onward(at: Position, limits: Limits) -> Action:
         return _between_runs(at)
     # Also where it is paused: a deadline that has passed would wake the thread again and again.
     if at.stops and (fire := _fired(at, limits.now)) is not None:
-        return fire
+        if not limits.mail_only:
+            return fire
+        if not at.paused:
+            return Settle(Status.QUEUED)
     if at.paused and not at.running:
         return Settle(Status.PAUSED, at.paused, _waits(at), at.wake_at)
     if limits.drain and at.next and not at.running:
@@ -187,8 +200,12 @@ def _within_run(at: Position, limits: Limits) -> Action:
             return WAIT
         first = next(at.failures[task.path] for task in at.next if task.path in at.failures)
         return EndRun(Status.FAILED, first)
-    if not at.passed and not at.running and _at_breakpoint(at, limits):
-        return PASS_AS_THEN if limits.replays else Settle(Status.INTERRUPTED)
+    if _before_step(at) and (at.held or _at_breakpoint(at, limits)):
+        if at.held or not limits.replays:
+            return Settle(Status.INTERRUPTED)
+        return Settle(Status.QUEUED) if limits.mail_only else PASS_AS_THEN
+    if limits.mail_only and (not at.stops or len(at.results) + len(at.stops) < len(at.next)):
+        return Settle(Status.QUEUED)
     # A task is in one of the three at most: counting them spares a wide step a look at every task for each that ends.
     if len(at.results) + len(at.stops) + len(at.running) < len(at.next):
         if at.step - at.since >= limits.recursion_limit:
@@ -231,6 +248,12 @@ def signal_of(at: Position, name: str) -> Message | None:
 def _waits(at: Position) -> tuple[str, ...]:
     waits = (stop.wait for task in at.next if (stop := at.stops.get(task.path)) is not None)
     return tuple(dict.fromkeys(wait for wait in waits if wait))
+
+
+def _before_step(at: Position) -> bool:
+    """Whether a breakpoint still stops the step. One that is added once a task has got anywhere is for those to
+    come."""
+    return not (at.passed or at.running or at.results or at.stops or at.calls)
 
 
 def _at_breakpoint(at: Position, limits: Limits) -> bool:

@@ -93,8 +93,10 @@ class LoopLimits:
     """Crashes without durable progress before the thread is paused."""
     careful_commits: int = 64
     """How many commits an owner makes durable one by one after a crash, before it runs ahead of the store again."""
-    timers: bool = True
-    """Whether tasks go on whose time has come. Not for an owner that only applies an update."""
+    mail_only: bool = False
+    """Apply the mail and give the thread up, whatever there is to run."""
+    own: int = 0
+    """Number of the message whose sender this owner works for, and tells why it could not be applied."""
 
 
 Told: TypeAlias = dict[str, Any] | list[dict[str, Any]]

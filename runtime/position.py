@@ -80,6 +80,8 @@ class Position:
     running: set[str] = field(default_factory=set)
     passed: bool = False
     """The static breakpoint before or after this step was passed."""
+    held: bool = False
+    """It stands where it was stopped, although this version of the graph may not stop there."""
     options: dict[str, Any] | None = None
     """The run's options, where they changed since the newest checkpoint."""
     adopted: dict[str, Any] = field(default_factory=dict)
@@ -117,5 +119,5 @@ class Position:
         self.calls = {}
         self.beats = {}
         self.failures = {}
-        self.passed = False
+        self.passed = self.held = False
         self.options = None

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..stores.errors import UnknownCheckpoint, UnknownThread
+from ..stores.errors import UnknownThread
 from ..stores.history import HistoryReader
 from ..stores.records import Status, ThreadRecord
 from ..stores.segments import Kind
 from .commands import START, Command
 from .config import Config
+from .control import Control
 from .errors import CheckpointNotFound, InputError, NotInterrupted, UnknownInterrupt
 from .inprocess import InProcess
-from .payloads import INPUT, REPLACE, RESUME, RETRY, UPDATE, InputPayload, pack, pack_input
+from .payloads import INPUT, REPLACE, RESUME, RETRY, InputPayload, pack, pack_input
 from .restore import load_control, load_head
-from .snapshots import checkpoint_id
+from .snapshots import checkpoint_id, looking_for
+from .topology import Topology
 
 _ANSWERABLE = frozenset({Status.INTERRUPTED, Status.QUEUED, Status.RUNNING, Status.PAUSED})
 _STEP_BEGUN = frozenset({Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.CALL, Kind.WAIT})
@@ -46,23 +48,27 @@ def ask_step(runner: InProcess, given: Config) -> None:
     """Send word that a thread is to take one step. Raises `NotInterrupted` where it has none to take,
     `CheckpointNotFound`, `ThreadBusy`, `UnknownThread`."""
     record = runner.thread(given.thread_id)
-    if given.checkpoint and given.checkpoint != record.head:
-        _go_back(runner, record, given.checkpoint)
-    elif not record.head or not load_head(HistoryReader(runner.store, given.thread_id), record).next:
-        raise NotInterrupted(given.thread_id, record.status)
+    reader = HistoryReader(runner.store, given.thread_id, record=record)
+    back = given.checkpoint if given.checkpoint != record.head else 0
+    with looking_for(given.thread_id, back):
+        start = load_control(reader, back) if back else load_head(reader, record) if record.head else None
+    if start is None or not start.next:
+        raise NotInterrupted(given.thread_id, record.status, stepping=True)
+    if back:
+        _go_back(runner, record, back)
     runner.send(given.thread_id, RESUME, pack(runner.codec, "", None, None, None, True))
 
 
-def send_update(runner: InProcess, given: Config, values: Any, as_node: str | None, expected: int = 0) -> int:
-    """Send an update of the state, for any head or only for the `expected` one; returns the message's number. Raises
-    `CheckpointNotFound`, `ThreadBusy`, `Refused` where the head is another."""
+def make_update(runner: InProcess, given: Config, values: Any, as_node: str | None, expected: int = 0) -> int:
+    """Update the state, whatever the head is or only if it is the `expected` one; returns the commit that consumed the
+    update. Raises `CheckpointNotFound`, `ThreadBusy`, `Refused` where the head is another, why it cannot be applied."""
     if expected:
         check_checkpoint(runner, given.thread_id, expected)
     if given.checkpoint:
         check_checkpoint(runner, given.thread_id, given.checkpoint)
-    node = _last_node(runner, given) if as_node is None else as_node
+    node = _asked_again(runner, given) if as_node is None else as_node
     payload = pack(runner.codec, values, node, given.checkpoint, expected)
-    return runner.send(given.thread_id, UPDATE, payload, head=expected)
+    return runner.update(given.thread_id, payload, head=expected)
 
 
 def answers_of(resume: Any, record: ThreadRecord) -> dict[str, Any]:
@@ -97,8 +103,9 @@ def find(runner: InProcess, thread_id: str) -> ThreadRecord | None:
 def check_checkpoint(runner: InProcess, thread_id: str, seq: int) -> None:
     """Raise `CheckpointNotFound` unless the thread has this checkpoint."""
     try:
-        HistoryReader(runner.store, thread_id).checkpoint(seq)
-    except (UnknownCheckpoint, UnknownThread):
+        with looking_for(thread_id, seq):
+            HistoryReader(runner.store, thread_id).checkpoint(seq)
+    except UnknownThread:
         raise CheckpointNotFound(thread_id, checkpoint_id(seq)) from None
 
 
@@ -123,10 +130,7 @@ def _go_back(runner: InProcess, record: ThreadRecord, seq: int) -> None:
     """Make an older checkpoint the one that goes on. Raises why it cannot be: what comes next was not meant for the
     thread as it is."""
     check_checkpoint(runner, record.thread_id, seq)
-    number = runner.send(record.thread_id, UPDATE, pack(runner.codec, None, None, seq))
-    if record.status.runnable:
-        return  # its owner died: whoever claims it now runs it, and so it must be told first how to go on
-    runner.see_to(record.thread_id, number)
+    runner.update(record.thread_id, pack(runner.codec, None, None, seq))
 
 
 def _answer(runner: InProcess, given: Config, record: ThreadRecord, command: Command[Any]) -> None:
@@ -150,18 +154,24 @@ def _answer(runner: InProcess, given: Config, record: ThreadRecord, command: Com
         runner.send(given.thread_id, RESUME, pack(runner.codec, "", None, None))
 
 
-def _last_node(runner: InProcess, given: Config) -> str | None:
-    """Whose conditional edges an update from nobody asks again: those of the node that ran last, if it ran alone and
-    what follows it has not begun. None leaves the tasks as they are."""
+def last_node(topology: Topology, control: Control) -> str | None:
+    """Whose conditional edges an update from nobody asks again: those of the node that ran last, if it ran alone. None
+    leaves the tasks as they are."""
+    if len(control.done) > 1:
+        return None
+    node = control.done[0][1] if control.done else START
+    return node if node in topology.branches else None
+
+
+def _asked_again(runner: InProcess, given: Config) -> str | None:
+    """`last_node` of the checkpoint that is to be changed, if what follows it has not begun."""
     record = find(runner, given.thread_id)
     if record is None or not record.head:
         return START
     reader = HistoryReader(runner.store, given.thread_id)
     control = load_control(reader, given.checkpoint) if given.checkpoint else load_head(reader, record)
-    if len(control.done) > 1:
-        return None
-    node = control.done[0][1] if control.done else START
-    if node not in runner.topology.branches:
+    node = last_node(runner.topology, control)
+    if node is None:
         return None
     begun = not given.checkpoint and any(row.kind in _STEP_BEGUN for row in reader.pending(record.head))
     return None if begun else node

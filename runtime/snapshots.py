@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
@@ -17,12 +18,17 @@ from .cache import ReadCache
 from .commands import Interrupt
 from .control import RUN_CHANNEL, TYPES, Control, Next, decode_control
 from .diffs import StateDiff, diff_values
-from .errors import CheckpointNotFound
+from .errors import CheckpointNotFound, InputError
 from .options import RunOptions
 from .position import Heartbeat, Position
 from .restore import add_pending, load_control, load_head, load_values, position_at
 from .schema import Schema
 from .values import LazyValues, values_at
+
+T = TypeVar("T")
+
+_MOST = 2**63 - 1
+"""No store counts further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +94,21 @@ def checkpoint_id(seq: int) -> str:
 
 def checkpoint_seq(thread_id: str, given: str | int) -> int:
     """The seq that an id names. Raises `CheckpointNotFound` for what is no id."""
-    try:
+    written = isinstance(given, str) and given.isascii() and given.isdecimal() and len(given) <= len(str(_MOST))
+    if written or (isinstance(given, int) and not isinstance(given, bool)):
         seq = int(given)
-    except (TypeError, ValueError):
-        raise CheckpointNotFound(thread_id, str(given)) from None
-    if seq < 1:
-        raise CheckpointNotFound(thread_id, str(given))
-    return seq
+        if 1 <= seq <= _MOST:
+            return seq
+    raise CheckpointNotFound(thread_id, str(given))
+
+
+@contextmanager
+def looking_for(thread_id: str, seq: int) -> Iterator[None]:
+    """Raises `CheckpointNotFound` where what is done with a checkpoint finds none."""
+    try:
+        yield
+    except UnknownCheckpoint:
+        raise CheckpointNotFound(thread_id, checkpoint_id(seq)) from None
 
 
 def config_of(thread_id: str, seq: int) -> dict[str, Any]:
@@ -126,32 +140,15 @@ class SnapshotReader:
 
     def head(self) -> StateSnapshot:
         """The newest state; an empty one before the first checkpoint."""
-        while self._record.head:
-            record = self._record
-            try:
-                return self._read(record.head, load_control(self._reader, record.head))
-            except UnknownCheckpoint:
-                # A thread that went on may have dropped what was its newest checkpoint a moment ago.
-                self._record = fresh = self._store.thread(record.thread_id)
-                self._reader = HistoryReader(self._store, fresh.thread_id, record=fresh, cache=self._cache)
-                if self._record.head == record.head:
-                    load_head(self._reader, record)
-                    raise
+        if self._record.head:
+            return self._newest(self._read)
         config = {"configurable": {"thread_id": self._record.thread_id, "checkpoint_ns": ""}}
         created = _iso(self._record.created_at)
         return StateSnapshot({}, (), config, dict(self._record.metadata), created, None, (), ())
 
     def options(self) -> RunOptions:
         """The options of the run in progress, or of the last one; the defaults before the first checkpoint."""
-        record = self._record
-        if not record.head:
-            return RunOptions()
-        control = load_head(self._reader, record)
-        data = self._run_options(control.manifest.get(RUN_CHANNEL, 0), record.head)
-        position = Position()
-        add_pending(position, self._reader, record.head, self._codec)
-        kept = data if position.options is None else position.options
-        return RunOptions.from_data({key: value for key, value in kept.items() if key != TYPES})
+        return self._newest(self._options_at) if self._record.head else RunOptions()
 
     def heartbeats(self) -> dict[str, Heartbeat]:
         """What the tasks of the step in progress last said of their progress, by path."""
@@ -163,16 +160,18 @@ class SnapshotReader:
     def at(self, seq: int) -> StateSnapshot:
         """The state at one checkpoint. Raises `CheckpointNotFound`."""
         control = self._control(seq)
-        try:
+        with looking_for(self._record.thread_id, seq):
             return self._read(seq, control)
-        except UnknownCheckpoint:
-            raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
 
     def history(
         self, *, where: Mapping[str, Any] | None = None, before: int | None = None, limit: int | None = None
     ) -> Iterator[StateSnapshot]:
         """States, newest first, over forks into the thread that this one was forked from. `where` names metadata that
-        must be equal."""
+        must be equal. Raises `InputError`."""
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise InputError(f"limit is {limit!r}; give how many states at most, or None")
+        if not isinstance(where, Mapping | None):
+            raise InputError(f"filter is {where!r}; give a dict of metadata that must be equal")
         found = 0
         for thread_id, row in self._reader.checkpoints(before=before, limit=None if where else limit):
             if limit is not None and found >= limit:
@@ -188,29 +187,49 @@ class SnapshotReader:
             yield snapshot
 
     def diff(self, first: int, second: int) -> StateDiff:
-        """What the state at checkpoint `second` has that the one at `first` has not. Channels that did not change
-        between the two are not read. Raises `CheckpointNotFound`."""
-        before, after = self._control(first), self._control(second)
-        same = {name for name, version in before.manifest.items() if after.manifest.get(name) == version}
-        values = [self._values_but(same, seq, control.manifest) for seq, control in ((first, before), (second, after))]
-        return diff_values(values[0], values[1], self._codec, ids=(checkpoint_id(first), checkpoint_id(second)))
+        """What the state at checkpoint `second` has that the one at `first` has not; 0 is the empty state before the
+        first checkpoint. Channels that did not change between the two are not read. Raises `CheckpointNotFound`."""
+        before, after = ({} if seq == 0 else self._control(seq).manifest for seq in (first, second))
+        same = {name for name, version in before.items() if after.get(name) == version}
+        values = [self._values_but(same, seq, manifest) for seq, manifest in ((first, before), (second, after))]
+        ids = tuple(checkpoint_id(seq) if seq else "" for seq in (first, second))
+        return diff_values(values[0], values[1], self._codec, ids=(ids[0], ids[1]))
+
+    def _newest(self, read: Callable[[int, Control], T]) -> T:
+        """What is read of the newest checkpoint."""
+        while True:
+            record = self._record
+            try:
+                return read(record.head, load_control(self._reader, record.head))
+            except UnknownCheckpoint:
+                # A thread that went on may have dropped what was its newest checkpoint a moment ago.
+                self._record = fresh = self._store.thread(record.thread_id)
+                self._reader = HistoryReader(self._store, fresh.thread_id, record=fresh, cache=self._cache)
+                if self._record.head == record.head:
+                    load_head(self._reader, record)
+                    raise
+
+    def _options_at(self, seq: int, control: Control) -> RunOptions:
+        data = self._run_options(control.manifest.get(RUN_CHANNEL, 0), seq)
+        position = Position()
+        add_pending(position, self._reader, seq, self._codec)
+        kept = data if position.options is None else position.options
+        return RunOptions.from_data({key: value for key, value in kept.items() if key != TYPES})
 
     def _values_but(self, left_out: set[str], seq: int, manifest: Mapping[str, int]) -> Mapping[str, Any]:
+        if not seq:
+            return {}
         wanted = {name: at for name, at in manifest.items() if name not in left_out and name != RUN_CHANNEL}
-        try:
+        with looking_for(self._record.thread_id, seq):
             values = load_values(self._reader, wanted, self._codec, at=seq)
-        except UnknownCheckpoint:
-            raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
         if self._schema is None:
             return values
         started = self._schema.started(values)
         return {name: started[name] for name in started if name not in left_out}
 
     def _control(self, seq: int) -> Control:
-        try:
+        with looking_for(self._record.thread_id, seq):
             return load_control(self._reader, seq)
-        except UnknownCheckpoint:
-            raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
 
     def _read(self, seq: int, control: Control) -> StateSnapshot:
         """With values that are read now: whoever asked for one state may close the store before looking at it."""
@@ -221,10 +240,8 @@ class SnapshotReader:
         """With values that are read when they are looked at: of a long history most never are."""
 
         def read(versions: Mapping[str, int]) -> Mapping[str, Sequence[Row]]:
-            try:
+            with looking_for(self._record.thread_id, seq):
                 return self._reader.channels(versions, at=seq)
-            except UnknownCheckpoint:
-                raise CheckpointNotFound(self._record.thread_id, checkpoint_id(seq)) from None
 
         versions = dict(control.manifest)
         options = self._run_options(versions.pop(RUN_CHANNEL, 0), seq)

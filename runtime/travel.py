@@ -20,12 +20,12 @@ from .config import Config, read_config
 from .conflicts import conflict_of, update_made, was_refused
 from .diffs import StateDiff, diff_values
 from .errors import CheckpointConflict, CheckpointNotFound, InputError, InvalidUpdateError, PerdureError
-from .forks import ForkWishes, new_fork
+from .forks import ForkWishes, new_fork, options_since
 from .inprocess import InProcess
 from .local import LocalExecutor
-from .options import named_nodes
+from .options import named_nodes, node_list
 from .payloads import BreakpointsPayload
-from .requests import ask_step, send_update
+from .requests import ask_step, last_node, make_update
 from .reruns import read_effects
 from .settled import Settled
 from .snapshots import SnapshotReader, StateSnapshot, checkpoint_id, checkpoint_seq, config_of
@@ -82,7 +82,9 @@ class Travel(ABC):
     ) -> Iterator[StateSnapshot]:
         """The thread's states, newest first. `filter` names metadata that must be equal, `before` a checkpoint."""
         given = self._thread_config(config)
-        until = read_config(before).checkpoint if before else None
+        until = read_config(before).checkpoint if before is not None else None
+        if until == 0:
+            raise InputError(f"before={before!r} names no checkpoint; give the config of a state")
         try:
             reader = self._reader(given.thread_id)
         except UnknownThread:
@@ -95,7 +97,8 @@ class Travel(ABC):
         `UnknownThread`."""
         one, other = self._thread_config(first), self._thread_config(second)
         if one.thread_id != other.thread_id:
-            before, after = self.get_state(first), self.get_state(second)
+            readers = ((self._reader(given.thread_id), given.checkpoint) for given in (one, other))
+            before, after = (reader.at(seq) if seq else reader.head() for reader, seq in readers)
             return diff_values(before.values, after.values, self.codec, ids=(before.checkpoint_id, after.checkpoint_id))
         head = self._store().thread(one.thread_id).head
         return self._reader(one.thread_id).diff(one.checkpoint or head, other.checkpoint or head)
@@ -133,8 +136,7 @@ class Travel(ABC):
         runner = self._runner(given)
         expected = checkpoint_seq(given.thread_id, expected_checkpoint) if expected_checkpoint is not None else 0
         try:
-            number = send_update(runner, given, values, as_node, expected)
-            seq = runner.see_to(given.thread_id, number)
+            seq = make_update(runner, given, values, as_node, expected)
         except (Refused, CheckpointConflict):
             if not expected:
                 raise
@@ -163,16 +165,19 @@ class Travel(ABC):
         Either way keys are new, and `get_context().original_key` is the original's. The origin's history is kept until
         a re-run that replays it has ended.
 
-        Returns the fork's config. Raises `CheckpointNotFound`, `ThreadExists`, `InvalidUpdateError`, `UnknownThread`;
-        `InputError` for a "recorded" re-run from a checkpoint that this thread has of its own origin.
+        Returns the fork's config. Raises `CheckpointNotFound`, `ThreadExists`, `InvalidUpdateError`, `UnknownThread`,
+        `InputError`, also for a "recorded" re-run from a checkpoint that this thread has of its own origin.
         """
         given = self._thread_config(config)
-        if update is not None or as_node is not None:
-            self.check_update(update, as_node)
         store = self._store()
         origin = store.thread(given.thread_id)
         seq = given.checkpoint or origin.head
+        if not seq:
+            raise InputError(f"thread {given.thread_id!r} has no checkpoint yet to fork from")
         control = find_control(store, given.thread_id, seq)
+        if update is not None or as_node is not None:
+            self.check_update(update, as_node)
+            as_node = last_node(self.topology, control) if as_node is None else as_node
         wishes = ForkWishes(
             update=update,
             as_node=as_node,
@@ -180,17 +185,18 @@ class Travel(ABC):
             metadata=metadata,
             start=False,
             effects=read_effects(effects) if effects is not None else None,
+            options=options_since(store, origin, seq, self.codec) if effects is None else None,
         )
         record, message = new_fork(origin, seq, control, wishes, self.codec, SystemClock(), IN_PROCESS)
         delivery = store.create(record, message)
         if message is None:
             return config_of(record.thread_id, seq)
         try:
-            made = self._runner(given).see_to(record.thread_id, delivery.number)
+            made = self._runner(given).see_to(record, delivery.number)
         except PerdureError:
             store.delete(record.thread_id)  # without its update it is not what was asked for
             raise
-        return config_of(record.thread_id, made)
+        return config_of(record.thread_id, made if wishes.updates else seq)
 
     def step(self, config: ConfigDict) -> dict[str, Any]:
         """Run one step, passing the breakpoint at which the thread stands, and stop again; a config that names a
@@ -258,7 +264,7 @@ class Travel(ABC):
         self._runner(given).change_breakpoints(given.thread_id, change)
 
     def _nodes(self, given: Nodes) -> tuple[str, ...]:
-        names = (given,) if isinstance(given, str) else tuple(given)
+        names = node_list(given)
         named_nodes(self.topology, names)
         return names
 

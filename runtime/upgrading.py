@@ -36,6 +36,8 @@ def upgrade(at: Position, topology: Topology, codec: Codec) -> str:
             f"the migration of its state from version {at.version} to {topology.version} failed: "
             f"{type(error).__name__}: {error}"
         )
+    if why := _unstorable(after, codec):
+        return f"the migration of its state from version {at.version} to {topology.version} returned {why}"
     for name in before.keys() - after.keys():
         del at.values[name]
         at.manifest.pop(name, None)
@@ -61,9 +63,15 @@ def _migrated(before: Mapping[str, Any], steps: Iterable[Migration], topology: T
     return {name: value for name, value in state.items() if name in topology.channels}
 
 
+def _unstorable(state: Mapping[str, Any], codec: Codec) -> str:
+    for name, value in state.items():
+        try:
+            codec.encode(value)
+        except Unencodable as error:
+            return f"for key {name!r} what cannot be stored: {error}"
+    return ""
+
+
 def _stored_alike(one: Any, other: Any, codec: Codec) -> bool:
     """By their bytes: `==` says of 1 and 1.0 in a list, or of two models, what is not true of what is stored."""
-    try:
-        return codec.encode(one) == codec.encode(other)
-    except Unencodable:
-        return False  # the checkpoint that is to hold it says so
+    return codec.encode(one) == codec.encode(other)

@@ -27,7 +27,7 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Status
 from perdure.testing import Commits, Deletion, Harness, Listing, Messages, Ownership, Segments, Timers
 from tests.actors import test_leases, test_timers
-from tests.runtime import test_engine_recorded
+from tests.runtime import test_engine_recorded, test_travel
 from tests.runtime.test_engine_cancel import test_a_cancel_overtakes_what_came_before_it
 from tests.sabotage import calls, engines, leases, stores
 from tests.sabotage.statements import edit
@@ -380,6 +380,15 @@ PATCHED = (
         plan,
         "_from_mail",
         _mail_in_turn,
+    ),
+    patched(
+        "head not compared",
+        "V4",
+        "Applies an update that was meant for another head.",
+        test_travel.test_an_update_that_comes_late_is_refused_where_it_is_applied,
+        Applier,
+        "_comes_late",
+        lambda applier, payload: False,
     ),
     patched(
         "no reference check in retention",
