@@ -92,7 +92,8 @@ class CheckpointStore(Upkeep):
 
     @abstractmethod
     def delete(self, thread_id: str) -> None:
-        """Remove a thread that has ended or is parked, with all it has. Deleting what is not there does nothing.
+        """Remove a thread that has ended or is parked, or is being copied in, with all it has. Deleting what is not
+        there does nothing.
 
         Raises `Refused` while it is runnable, `ThreadReferenced` while forks read its history. (`stores.deletion`
         deletes also those, with the calls `graft` and `adopt`.)
@@ -171,7 +172,7 @@ class CheckpointStore(Upkeep):
         message is a `cancel`. A `signal` does that only to a parked thread that is not paused and whose waits name it
         (`signal_wait`). An `input` is allotted run `runs + 1`, whose row is written as queued. A `resume` takes
         `expect.wait` off the thread's waits, or all of them if it names none. Raises `Refused` where `expect` does not
-        hold, `UnknownThread`.
+        hold, or the thread is being copied in; `UnknownThread`.
         """
 
     @abstractmethod

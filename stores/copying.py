@@ -155,11 +155,16 @@ def copy_thread(
             # The origin was deleted since then, and what the thread had of it is its own now.
             for chunk in missing_segments(source, row, *_inherited(target, row, origin)):
                 _load(target, replace(row, origin=origin), chunk, done)
+        rest: list[Segment] = []
         for chunk in missing_segments(source, row, max(after, have), row.seq):
-            _load(target, row, chunk, done)
+            if rest:
+                _load(target, row, rest, done)
+            rest = chunk
         if stands(image.thread, source.thread(thread_id)):
+            # The last piece comes with the rest of the thread, which for most threads is all of it.
             held = image if complete else replace(image, thread=_held(image.thread))
-            target.load(held, complete=complete)
+            target.load(held, rest, complete=complete)
+            _count(done, rest)
             return image
     raise StoreUnavailable(
         f"thread {thread_id!r} was tidied {_TRIES} times while it was being copied; run the same copy again"
@@ -168,6 +173,10 @@ def copy_thread(
 
 def _load(target: CheckpointStore, row: ThreadRecord, chunk: Sequence[Segment], done: Copied) -> None:
     target.load(ThreadImage(thread=_held(row), runs=(), messages=()), chunk)
+    _count(done, chunk)
+
+
+def _count(done: Copied, chunk: Sequence[Segment]) -> None:
     done.segments += len(chunk)
     done.size += sum(size_of(segment.rows) for segment in chunk)
 

@@ -66,7 +66,10 @@ def claimed(row: ThreadRecord, *, epoch: int, token: str, owner: str, crashed: b
 def check_expectation(row: ThreadRecord, message: Message, expect: Expect) -> None:
     """Raise `Refused` where the thread is not as the sender expects it."""
     why = ""
-    if row.status not in expect.statuses:
+    if row.driver == LOADING:
+        # The next piece of the copy replaces its messages: what was accepted now would be lost.
+        why = "it is being copied into this store; send it again when that is done"
+    elif row.status not in expect.statuses:
         accepted = ", ".join(sorted(expect.statuses)) or "no status"
         why = f"it is accepted only when the thread is: {accepted}; look at thread.status and send what fits it"
     elif expect.run and row.run != expect.run:
@@ -183,8 +186,8 @@ def run_after(run: RunRecord | None, thread_id: str, update: RunUpdate, at: floa
 
 
 def check_deletable(row: ThreadRecord) -> None:
-    """Raise `Refused` while the thread is runnable."""
-    if row.status.runnable:
+    """Raise `Refused` while the thread is runnable, unless it is held: nobody runs what is being copied in."""
+    if row.status.runnable and row.driver != LOADING:
         raise Refused(row.thread_id, "delete", row.status, "it is runnable; cancel it and wait until it has ended")
 
 

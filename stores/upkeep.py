@@ -65,8 +65,8 @@ class Upkeep(ABC):
     @abstractmethod
     def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
         """Write a thread as it was elsewhere: its row, runs and messages replace those that are there, segments are
-        added to them. Until a call says `complete` its driver is `LOADING`, so that nobody runs it; from then on it has
-        the image's driver, no owner, and is queued if it was running.
+        added to them. Until a call says `complete` its driver is `LOADING`, so that nobody runs it or sends it
+        messages; from then on it has the image's driver, no owner, and is queued if it was running.
 
         A thread that is there is only overwritten while it is `LOADING`. Raises `ThreadExists` otherwise;
         `UnknownThread` for an origin that is not there.

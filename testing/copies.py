@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from ..stores.base import CheckpointStore
-from ..stores.errors import Fenced, ThreadExists, ThreadReferenced, UnknownThread
+from ..stores.errors import Fenced, Refused, ThreadExists, ThreadReferenced, UnknownThread
 from ..stores.records import (
     LOADING,
     SERVICE,
@@ -63,6 +63,24 @@ class Copies(StoreSuite):
         with pytest.raises(ThreadExists):
             store.load(replace(before, messages=()), complete=True)
         assert store.image("t") == before
+
+    def test_a_held_thread_takes_no_messages_and_can_be_given_up(self, store: CheckpointStore) -> None:
+        """A message that was accepted was gone when the next piece came; and one that was never finished stayed."""
+        self.eventful(store)
+        image, segments = store.image("t"), store.segments("t")
+        store.commit([commit(3, status=Status.CANCELLED, release=True)])
+        store.delete("t")
+        store.load(image, segments)
+        assert store.thread("t").status is Status.QUEUED
+        with pytest.raises(Refused, match="being copied"):
+            store.deliver("t", message("m3", "signal", name="price"), ANY)
+        assert store.messages("t", unread=False) == image.messages
+        store.delete("t")
+        with pytest.raises(UnknownThread):
+            store.thread("t")
+        assert not store.threads().threads
+        store.load(image, segments, complete=True)
+        assert store.deliver("t", message("m3", "signal", name="price"), ANY).number == 3
 
     def test_loading_needs_the_origin(self, store: CheckpointStore) -> None:
         row = new_thread("child", origin=Origin(thread_id="none", seq=1), seq=1, head=1)

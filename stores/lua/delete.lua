@@ -1,9 +1,9 @@
--- Removes a thread, unless it is runnable or forks are registered: whether those are there has to be asked elsewhere.
-local now = row_fields('number', 'thread', 'graph', 'status', 'origin_thread', 'origin_token')
+-- Removes a thread, unless it is runnable (and not being copied in) or forks are registered: whether those are there has to be asked elsewhere.
+local now = row_fields('number', 'thread', 'graph', 'status', 'driver', 'origin_thread', 'origin_token')
 if not now.number then
   return {'gone'}
 end
-if RUNNABLE[now.status] then
+if RUNNABLE[now.status] and now.driver ~= 'loading' then
   return {'refused', row()}
 end
 if redis.call('EXISTS', FORKS) == 1 then

@@ -4,7 +4,8 @@
 -- commas), wait, run, head; then fields of the row (pairs, after their number)
 local ttl, id, body, size, run, starts, record, revives, wakes_for, resumes, at = unpack(ARGV, 1, 11)
 local statuses, wait, for_run, head = unpack(ARGV, 12, 15)
-local now = row_fields('status', 'run', 'head', 'waits', 'inbox', 'runs', 'wake_at', 'number', 'thread', 'expires')
+local now = row_fields('status', 'run', 'head', 'waits', 'inbox', 'runs', 'wake_at', 'number', 'thread', 'expires',
+  'driver')
 if not now.status then
   return {'unknown'}
 end
@@ -21,7 +22,8 @@ for _, open in ipairs(waits) do
     left[#left + 1] = open
   end
 end
-if not string.find(statuses, ',' .. now.status .. ',', 1, true)
+if now.driver == 'loading'
+  or not string.find(statuses, ',' .. now.status .. ',', 1, true)
   or (for_run ~= '0' and for_run ~= now.run)
   or (head ~= '0' and head ~= now.head)
   or (wait ~= '' and #left == #waits) then
