@@ -6,7 +6,7 @@ has of that as its own, as it would before that is deleted: a file never needs w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .base import CheckpointStore
@@ -49,12 +49,13 @@ def export_threads(
     """Write whole threads, and the graphs that they need, and finish the file; yields how far it has come.
 
     A thread that runs is written as it is after its last commit; one that is deleted meanwhile is left out, and named
-    as gone. Raises `UnknownThread` for one that is not there to begin with; `StoreMisuse` for a thread
-    that is being copied in, or one that belongs to another which is not exported; `Corrupt`, `NewerFormat`;
+    as gone. Raises `UnknownThread` for one that is not there to begin with; `StoreMisuse` for one that is being copied
+    in, that belongs to another or has still to replay another, which is not exported; `Corrupt`, `NewerFormat`;
     `StoreUnavailable` where a thread was changed all the time.
     """
     source = StoreSource(store)
     rows = {row.thread_id: row for row in _chosen(store, thread_ids)}
+    _check_replays(store, rows)
     chosen = set(rows)
     done = Copied(total=len(rows))
     written: dict[str, ThreadRecord] = {}
@@ -83,6 +84,29 @@ def _chosen(store: CheckpointStore, thread_ids: Iterable[str]) -> Iterator[Threa
         if row.driver not in (SERVICE, IN_PROCESS):
             # A LangGraph thread has one for each namespace of its subgraphs, which refer to its beginning.
             yield from (store.thread(fork.thread_id) for fork in store.forks(thread_id) if not fork.seq)
+
+
+def _check_replays(store: CheckpointStore, rows: Mapping[str, ThreadRecord]) -> None:
+    """Raise `StoreMisuse` for a re-run that has still to replay a thread that does not go along: of what tasks recorded
+    a fork takes over nothing. What that one replayed, as it is a re-run too, is needed with it."""
+    for thread_id, row in rows.items():
+        while not rows[thread_id].status.ended and (original := row.replays) is not None:
+            if original.thread_id not in rows:
+                if _is_there(store, original.thread_id):
+                    raise StoreMisuse(
+                        f"thread {thread_id!r} has still to replay what thread {original.thread_id!r} recorded; export "
+                        "that one with it, or wait until it has ended"
+                    )
+                break
+            row = rows[original.thread_id]  # noqa: PLW2901 — up the line of originals
+
+
+def _is_there(store: CheckpointStore, thread_id: str) -> bool:
+    try:
+        store.thread(thread_id)
+    except UnknownThread:
+        return False
+    return True
 
 
 def _nearest(source: Source, row: ThreadRecord, chosen: set[str]) -> str:

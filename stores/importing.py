@@ -16,7 +16,7 @@ from .arguments import canonical_json, check_id
 from .base import CheckpointStore
 from .copying import Copied, copy_store
 from .errors import StoreMisuse, ThreadExists, UnknownThread
-from .records import IN_PROCESS, LOADING, SERVICE, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
+from .records import IN_PROCESS, LOADING, RERUN, SERVICE, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
 from .thread_file_reading import ThreadFile
 from .transitions import first_of
 
@@ -82,11 +82,15 @@ class _Renamed:
         origin = row.origin
         if origin is not None:
             origin = Origin(thread_id=self.names[origin.thread_id], seq=origin.seq)
+        metadata, mark = row.metadata, row.metadata.get(RERUN)
+        if isinstance(mark, Mapping) and mark.get("thread") in self.names:
+            metadata = {**metadata, RERUN: {**mark, "thread": self.names[mark["thread"]]}}
         graph = self.graphs.get(row.graph) if row.driver == SERVICE else None
         return replace(
             row,
             thread_id=self.names[row.thread_id],
             origin=origin,
+            metadata=metadata,
             version=graph.version if graph is not None else row.version,
             graph_key=graph.graph_key if graph is not None else row.graph_key,
         )
@@ -206,11 +210,15 @@ def _check_origins(file: ThreadFile, target: CheckpointStore, names: Mapping[str
     """Raise `StoreMisuse` for a fork of a thread that is skipped, where the store's is not the one it was forked from,
     or has not what it needs of that any more."""
     for old, new in names.items():
-        origin = file.thread(old).origin
+        row = file.thread(old)
+        origin = row.origin
         if origin is None or new in taken or names[origin.thread_id] not in taken:
             continue
         above = target.thread(names[origin.thread_id])
-        same = _has_all(target, above, file, file.thread(origin.thread_id), origin.seq)
+        original = file.thread(origin.thread_id)
+        # A re-run replays what followed.
+        last = origin.seq if row.replays is None or row.status.ended else original.seq
+        same = _has_all(target, above, file, original, last)
         if not same or above.driver == LOADING or origin.seq < above.floor:
             raise StoreMisuse(
                 f"thread {old!r} of {file} was forked from {origin.thread_id!r}, and the {above.thread_id!r} that is "

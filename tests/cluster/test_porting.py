@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perdure import END, START, Command, InputError, Keyring, StateGraph, StoreMisuse, interrupt, open_store
+from perdure import END, START, Command, InputError, Keyring, StateGraph, StoreMisuse, interrupt, open_store, task
 from perdure.cluster.errors import ClientError
 from perdure.cluster.porting import chosen, read_threads, write_threads
 from perdure.runtime.compiled import CompiledGraph
@@ -95,6 +95,33 @@ def test_values_and_unfinished_threads(tmp_path: Path) -> None:
             answer = f"answer in {name}"
             assert graph.invoke(Command(resume=answer), config(name))["log"] == ["in", answer]
         assert build(plain).get_state(config("t")).values["log"] == ["in"]
+
+
+def test_a_rerun_replays_where_it_is_imported(tmp_path: Path) -> None:
+    """What the original recorded goes along: nothing is done a second time there."""
+    done: list[str] = []
+
+    @task
+    def pay() -> str:
+        done.append("paid")
+        return f"receipt {len(done)}"
+
+    def graph_on(store: CheckpointStore) -> CompiledGraph:
+        builder = StateGraph(State)
+        builder.add_node("pay", lambda state: {"log": [pay()]})
+        builder.add_edge(START, "pay")
+        builder.add_edge("pay", END)
+        return builder.compile(checkpointer=store, name="paying")
+
+    path = tmp_path / "threads.perdure"
+    with open_store(f"sqlite:///{tmp_path}/a.db") as source, open_store(f"sqlite:///{tmp_path}/b.db") as target:
+        graph = graph_on(source)
+        graph.invoke({"log": []}, config("t"))
+        start = next(one for one in graph.get_state_history(config("t")) if one.next == ("pay",))
+        graph.fork(start.config, thread_id="again", effects="recorded")
+        moved(source, target, path, rename=lambda name: f"{name} there")
+        assert graph_on(target).invoke(None, config("again there"))["log"] == ["receipt 1"]
+        assert done == ["paid"]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from perdure.stores.history import HistoryReader
 from perdure.stores.importing import Imported, import_threads
 from perdure.stores.keys import Keyring
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import LOADING, GraphRecord, Origin, Retention, Segment, Status
+from perdure.stores.records import LOADING, RERUN, GraphRecord, Origin, Retention, Segment, Status
 from perdure.stores.segment_codec import encode_segment
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.thread_file import SCHEMA
@@ -215,6 +215,31 @@ def test_parts_of_a_thread_go_along(path: Path) -> None:
         imported(path, MemoryStore(), rename={"root": "other"})
     with pytest.raises(StoreMisuse, match="'part' is a part of thread 'root'"):
         exported(source, path, ["part"])
+
+
+def test_a_rerun_goes_with_what_it_replays(path: Path) -> None:
+    """While it has not ended; and knows it again under its new id."""
+    source = MemoryStore()
+    appended(source, 9)
+    for name, above, status in (("ended", "t", Status.SUCCEEDED), ("rerun", "ended", Status.PAUSED)):
+        mark = {"thread": above, "seq": 5, "run": 1, "recorded": True, "made_at": 1.5}
+        origin = Origin(thread_id=above, seq=5)
+        source.create(new_thread(name, origin=origin, seq=5, head=5, status=status, metadata={RERUN: mark, "a": 1}))
+    for ids, missing in ((["rerun"], "ended"), (["rerun", "ended"], "t")):
+        with pytest.raises(StoreMisuse, match=f"'rerun' has still to replay what thread '{missing}' recorded"):
+            exported(source, path, ids)
+    exported(source, path, ["ended"])
+    target = MemoryStore()
+    imported(path, target)
+    assert target.thread("ended").origin is None
+    exported(source, path, ["rerun", "ended", "t"])
+    imported(path, target, rename={"ended": "e2", "t": "t2"})
+    row = target.thread("rerun")
+    assert row.replays == Origin(thread_id="e2", seq=5)
+    assert row.metadata == {**source.thread("rerun").metadata, RERUN: {**mark, "thread": "e2"}}
+    replayed = target.thread("e2").replays
+    assert replayed is not None
+    assert replayed.thread_id == "t2"
 
 
 # -- while threads run -----------------------------------------------------------------------------------------------
