@@ -6,6 +6,8 @@ from .cluster.connect import connect
 from .cluster.endpoint import HeadError, HeadOptions
 from .cluster.errors import Cancelled, ClientError, Interrupted, Paused
 from .cluster.handle import ThreadHandle
+from .cluster.rerun_plan import RerunPlan
+from .cluster.reruns import BatchRerun
 from .runtime.breakpoints import Breakpoints
 from .runtime.cache import CacheOptions
 from .runtime.checkpoints import Checkpoints, checkpoint
@@ -69,6 +71,7 @@ from .stores.sqlite_options import SqliteOptions
 from .stores.urls import open_store
 
 __all__ = [
+    "BatchRerun",
     "Breakpoints",
     "CacheOptions",
     "CallMismatch",
@@ -111,6 +114,7 @@ __all__ = [
     "ReceiveTimeout",
     "RedisOptions",
     "Refused",
+    "RerunPlan",
     "Retention",
     "RetryPolicy",
     "RoutingError",

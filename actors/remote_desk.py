@@ -12,6 +12,7 @@ from ray.actor import ActorHandle
 from ..runtime.desk import NodeCancelled, Record, Request, Ticket
 from ..runtime.errors import PerdureError
 from ..runtime.task import Origin
+from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError
 
 
@@ -53,6 +54,11 @@ class RemoteDesk:
     def ticket(self) -> Ticket:
         """Names the step to the owner."""
         return self._ticket
+
+    @property
+    def store(self) -> CheckpointStore | None:
+        """None: the store is the owner's."""
+        return None
 
     def ask(self, request: Request) -> Future[Any]:
         """Ask the owner, from any thread."""

@@ -45,6 +45,7 @@ from .errors import ClientError
 from .handle import ThreadHandle
 from .porting import ThreadFiles
 from .reader import Reader
+from .rerunning import BatchReruns
 from .submission import Isolation, Submission, SubmitOptions, Wishes
 from .supervisors import Supervisors
 
@@ -54,7 +55,7 @@ _AT_ONCE = 500
 """Threads that one call of the store creates."""
 
 
-class Client(ThreadFiles):
+class Client(ThreadFiles, BatchReruns):
     """A connection to a service; made by `connect`. A context manager: leaving it ends nothing that runs."""
 
     def __init__(
@@ -275,6 +276,15 @@ class Client(ThreadFiles):
         self.close()
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _begin(self, graph: CompiledGraph, input: Any, thread_id: str) -> ThreadHandle:
+        # Whatever code the client brings along for graphs of its user's, this one is Perdure's own.
+        return self.submit(graph, input, thread_id=thread_id, if_exists="attach", runtime_env={})
+
+    def _shipped(self, graph: CompiledGraph) -> GraphRecord:
+        submission = self._submission(graph, Wishes())
+        self._ship(submission)
+        return submission.shipped
 
     def _handle(self, thread_id: str, run: int, graph: CompiledGraph | None) -> ThreadHandle:
         return ThreadHandle(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError
 from .apply import Applier
 from .calls import Call
@@ -41,6 +42,11 @@ class StepDesk:
         if self._origin is None:
             self._origin = self._clerk.origin()
         return self._origin
+
+    @property
+    def store(self) -> CheckpointStore | None:
+        """The thread's store."""
+        return self._clerk.store
 
     def ask(self, request: Request) -> Future[Any]:
         """Ask the owner, from any thread."""
@@ -89,6 +95,11 @@ class Clerk:
         """Where the tasks of the step in progress belong."""
         at = self.at
         return Origin(self._graph, self._thread_id, at.branch, at.run, at.born, at.step + 1)
+
+    @property
+    def store(self) -> CheckpointStore | None:
+        """The thread's store."""
+        return self._applier.store
 
     @property
     def ticket(self) -> Ticket:

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from ..stores.base import CheckpointStore
 from .calls import Call
 from .task import Origin
 
@@ -68,6 +69,11 @@ class Desk(Protocol):
     @property
     def origin(self) -> Origin:
         """Where the step's tasks belong."""
+        ...
+
+    @property
+    def store(self) -> CheckpointStore | None:
+        """The thread's store; None outside its owner's process, and for a graph without one."""
         ...
 
     def ask(self, request: Request) -> Future[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.history import HistoryReader
-from ..stores.records import RERUN, Message, Origin, Status, ThreadRecord
+from ..stores.records import BATCH, RERUN, Message, Origin, Status, ThreadRecord
 from ..stores.segments import Kind
 from .clock import Clock
 from .control import Control
@@ -33,6 +33,8 @@ class ForkWishes:
     """Its metadata; None for that of its origin."""
     start: bool = True
     """Run it; else it is paused until somebody resumes it."""
+    batch: str = ""
+    """Id of the batch that makes it."""
     effects: Effects | None = None
     """Make it a re-run of its origin, with these effects; None for a thread of its own, whose effects are live."""
     options: Mapping[str, Any] | None = None
@@ -55,9 +57,21 @@ def new_fork(
 ) -> tuple[ThreadRecord, Message | None]:
     """The row and the first message of a thread that is forked from checkpoint `seq` of `origin`, to be run by
     `driver`. Raises `Unencodable`; `InputError` for a re-run from a checkpoint that is not the origin's own."""
+    record = fork_record(origin, seq, control.run, wishes, clock, driver)
+    kind, payload = _first_message(wishes, codec)
+    if not kind:
+        return record, None
+    return record, Message(message_id=clock.unique(), kind=kind, payload=payload, created_at=record.created_at)
+
+
+def fork_record(
+    origin: ThreadRecord, seq: int, run: int, wishes: ForkWishes, clock: Clock, driver: str
+) -> ThreadRecord:
+    """The row of a thread that is forked from checkpoint `seq` of `origin`, which belongs to `run`. Raises
+    `InputError`."""
     now = clock.time()
     same = driver == origin.driver
-    record = ThreadRecord(
+    return ThreadRecord(
         thread_id=wishes.thread_id or f"{origin.thread_id}-{clock.unique()[:8]}",
         graph=origin.graph,
         version=origin.version,
@@ -66,30 +80,29 @@ def new_fork(
         isolation=origin.isolation,
         status=Status.QUEUED if wishes.start else Status.PAUSED,
         reason="" if wishes.start else FORKED,
-        run=control.run,
-        runs=control.run,
+        run=run,
+        runs=run,
         seq=seq,
         head=seq,
         origin=Origin(thread_id=origin.thread_id, seq=seq),
-        metadata=_metadata(origin, seq, control, wishes),
+        metadata=_metadata(origin, seq, run, wishes),
         tags=origin.tags,
         created_at=now,
         updated_at=now,
     )
-    kind, payload = _first_message(wishes, codec)
-    if not kind:
-        return record, None
-    return record, Message(message_id=clock.unique(), kind=kind, payload=payload, created_at=now)
 
 
-def _metadata(origin: ThreadRecord, seq: int, control: Control, wishes: ForkWishes) -> dict[str, Any]:
-    if wishes.metadata is not None and RERUN in wishes.metadata:
-        raise InputError(f"the metadata key {RERUN!r} is kept for re-runs: give fork(effects=...) to make one")
+def _metadata(origin: ThreadRecord, seq: int, run: int, wishes: ForkWishes) -> dict[str, Any]:
+    for name in (RERUN, BATCH):
+        if wishes.metadata is not None and name in wishes.metadata:
+            raise InputError(f"the metadata key {name!r} is kept for re-runs: fork(effects=...) makes one")
     given = wishes.metadata if wishes.metadata is not None else origin.metadata
     # A fork of a re-run is none, unless it is made one.
-    metadata = {name: value for name, value in given.items() if name != RERUN}
+    metadata = {name: value for name, value in given.items() if name not in (RERUN, BATCH)}
     if wishes.effects is not None:
-        metadata[RERUN] = new_rerun(origin, seq, control.run, wishes.effects).to_data()
+        metadata[RERUN] = new_rerun(origin, seq, run, wishes.effects).to_data()
+    if wishes.batch:
+        metadata[BATCH] = wishes.batch
     return metadata
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
 
+from ..stores.base import CheckpointStore
 from .calls import Call, CallKind, Stop, shown
 from .desk import Beat, Desk, Enter, Record, Request, Take
 from .errors import CallMismatch, NotRecorded, PerdureError
@@ -138,6 +139,17 @@ class Scope:
 SCOPE: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)
 TASK_CALL: ContextVar[int | None] = ContextVar("perdure_task_call", default=None)
 """Number of the `@task` call that runs in this context."""
+
+
+def own_store() -> CheckpointStore:
+    """The store of the thread that the running node belongs to. For graphs of the engine's own, whose nodes run inline.
+
+    Raises `PerdureError` where there is none.
+    """
+    scope = scope_of("own_store()")
+    if scope.desk.store is None:
+        raise PerdureError(f"node {scope.task.node!r} of graph {scope.desk.origin.graph!r} has no store at hand")
+    return scope.desk.store
 
 
 def scope_of(function: str) -> Scope:

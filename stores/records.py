@@ -66,6 +66,10 @@ RERUN = "perdure.rerun"
 the row, and never changed."""
 
 
+BATCH = "perdure.batch"
+"""Key in `ThreadRecord.metadata` of a thread that was begun by a batch: the batch's id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """What of a thread's past is kept. Every limit that is set drops what exceeds it; nothing is dropped by default.

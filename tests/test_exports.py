@@ -8,6 +8,7 @@ from pathlib import Path
 import perdure
 
 EXPORTS = [
+    "BatchRerun",
     "Breakpoints",
     "CacheOptions",
     "CallMismatch",
@@ -50,6 +51,7 @@ EXPORTS = [
     "ReceiveTimeout",
     "RedisOptions",
     "Refused",
+    "RerunPlan",
     "Retention",
     "RetryPolicy",
     "RoutingError",

@@ -19,6 +19,7 @@ from .heads import down, up, version
 from .looking import diff, history, ls, show
 from .moving import backup, copy, restore
 from .porting import export_threads, import_threads
+from .rerunning import rerun
 from .stepping import breakpoints, replay, step
 from .storing import migrate, names, prune, stats, verify
 
@@ -89,8 +90,8 @@ def _main(
 
 
 _THREADS: tuple[Callable[..., Answer], ...] = (
-    run, attach, ls, show, history, diff, resume, signal, retry, cancel, pause, fork, update, replay, step, breakpoints,
-    export, up, drain
+    run, attach, ls, show, history, diff, resume, signal, retry, cancel, pause, fork, rerun, update, replay, step,
+    breakpoints, export, up, drain
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))

@@ -1,0 +1,178 @@
+"""`rerun`: run many threads again, from their histories."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ...runtime.errors import InputError
+from ...runtime.reruns import Effects
+from ...stores.records import Status
+from ..choosing import Where
+from ..rerun_plan import RerunPlan
+from ..reruns import BatchRerun, RerunItem, RerunProgress, told
+from .call import Answer, Call
+from .driving import Detach
+from .exits import Exit, code_of_status
+from .following import LeftRunning
+from .inputs import load_graph, read_pairs, read_value
+from .views import printable
+
+_SHOWN = 20
+"""Failures that are shown on a terminal."""
+
+
+def rerun(
+    call: Call,
+    threads: Annotated[
+        list[str] | None, typer.Argument(metavar="[THREAD]...", help="Ids; else the options choose.")
+    ] = None,
+    graph: Annotated[str | None, typer.Option(metavar="NAME", help="Threads of this graph.")] = None,
+    status: Annotated[list[Status] | None, typer.Option(help="Threads of this status; may be repeated.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Threads with this tag.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Threads with this metadata; may be repeated.")
+    ] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="Threads whose reason contains this.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Threads made from then on (local time).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Threads made before (local time).")] = None,
+    at: Annotated[str, typer.Option(metavar="WHERE", help="latest, before:NODE or step:K.")] = "latest",
+    new: Annotated[
+        str | None, typer.Option("--with", metavar="MODULE:GRAPH", help="The version to run them with.")
+    ] = None,
+    update: Annotated[str | None, typer.Option(metavar="JSON|@FILE|-", help="Change each state first.")] = None,
+    effects: Annotated[Effects, typer.Option(help="Recorded answers and results, or live ones.")] = Effects.RECORDED,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Threads under way at a time.")] = 8,
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Threads begun per second.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
+    sample: Annotated[float | None, typer.Option(metavar="N", help="So many at random, or a share below 1.")] = None,
+    max_failures: Annotated[int | None, typer.Option(metavar="N", help="Stop and ask once more have failed.")] = None,
+    batch_id: Annotated[
+        str | None, typer.Option("--batch", metavar="ID", help="The batch's id, or one to follow.")
+    ] = None,
+    failed: Annotated[
+        str | None, typer.Option(metavar="BATCH", help="Re-run those of this batch that have not succeeded.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be re-run.")] = False,
+    detach: Detach = False,
+) -> Answer:
+    """Run many threads again from their histories, each into a new thread, and follow the batch.
+
+    The batch is a thread as well: `perdure pause`, `resume` and `cancel` steer it.
+    """
+    where = _where(
+        threads=threads,
+        graph=graph,
+        status=status,
+        tag=tag,
+        metadata=read_pairs(metadata, "--metadata") if metadata else None,
+        error=error,
+        since=since.astimezone() if since is not None else None,
+        until=until.astimezone() if until is not None else None,
+    )
+    if not where and failed is None and batch_id is None and new is None:
+        raise InputError("name the threads to re-run, or choose them: --graph, --status, --tag, --metadata, --error")
+    values = read_value(update, "--update") if update is not None else None
+    compiled = load_graph(new) if new is not None else None
+    picked = int(sample) if sample is not None and sample >= 1 else sample
+    with call.connected() as client:
+        if failed is not None:
+            batch = client.batch(failed).failed(batch_id=batch_id)
+            return _begun(call, batch) if detach else _follow(call, batch)
+        wishes = {
+            "at": at,
+            "graph": compiled,
+            "update": values,
+            "effects": effects.value,
+            "concurrency": concurrency,
+            "rate": rate,
+            "limit": limit,
+            "sample": picked,
+            "max_failures": max_failures,
+            "batch_id": batch_id,
+        }
+        found = client.rerun(where, dry_run=dry_run, **wishes)  # type: ignore[call-overload]  # a bool, not a literal
+        if isinstance(found, RerunPlan):
+            return _planned(found)
+        return _begun(call, found) if detach else _follow(call, found)
+
+
+def _where(**conditions: Any) -> Where:
+    """The conditions that were given."""
+    given: Any = {name: value for name, value in conditions.items() if value}
+    where: Where = given
+    return where
+
+
+def _follow(call: Call, batch: BatchRerun) -> Answer:
+    """Wait for the end of a batch. Raises `LeftRunning` on Ctrl-C: it goes on."""
+    call.note(f"batch {batch.batch_id}")
+    try:
+        found = batch.wait(console=call.terminal)
+    except KeyboardInterrupt:
+        again = call.again("rerun", "--batch", batch.batch_id)
+        message = f"batch {batch.batch_id!r} goes on; to follow it again: {again}"
+        raise LeftRunning(batch.batch_id, message) from None
+    failures = batch.failures()
+    notes = [f"batch {batch.batch_id}: {found.ended:,} of {found.total:,} ended; {told(found) or 'all succeeded'}"]
+    if found.status in (Status.INTERRUPTED, Status.PAUSED):
+        notes.append(f"it has stopped; to go on: {call.again('resume', batch.batch_id)}")
+    elif failures:
+        notes.append(f"to re-run only those that failed: {call.again('rerun', '--failed', batch.batch_id)}")
+    return Answer(
+        document=_document(batch, found, failures),
+        shown=(_failures_table(failures),) if failures else (),
+        notes=tuple(notes),
+        code=code_of_status(found.status) or (Exit.FAILED if failures else Exit.OK),
+    )
+
+
+def _begun(call: Call, batch: BatchRerun) -> Answer:
+    """What is said of a batch that is not followed."""
+    return Answer(
+        document={"batch_id": batch.batch_id, "status": batch.status.value},
+        shown=(Text(batch.batch_id),),
+        notes=(f"to follow it: {call.again('rerun', '--batch', batch.batch_id)}",),
+    )
+
+
+def _planned(plan: RerunPlan) -> Answer:
+    """What would be re-run."""
+    rows = plan.table().to_pylist()
+    table = Table("thread", "from checkpoint", "skipped")
+    for row in rows:
+        cells = (row["thread_id"], row["checkpoint_id"] or "", row["skipped"] or "")
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    ready = len(plan) - len(plan.skipped)
+    return Answer(document={"items": rows}, shown=(table,), notes=(f"{ready:,} of {len(plan):,} would be re-run",))
+
+
+def _document(batch: BatchRerun, found: RerunProgress, failures: list[RerunItem]) -> dict[str, Any]:
+    return {
+        "batch_id": batch.batch_id,
+        "status": found.status.value,
+        "total": found.total,
+        "outcomes": {outcome.value: count for outcome, count in found.outcomes.items()},
+        "failures": [
+            {
+                "thread_id": one.thread_id,
+                "rerun_id": one.rerun_id,
+                "outcome": one.outcome.value,
+                "reason": one.reason,
+            }
+            for one in failures
+        ],
+    }
+
+
+def _failures_table(failures: list[RerunItem]) -> Table:
+    table = Table("thread", "outcome", "reason")
+    for one in failures[:_SHOWN]:
+        table.add_row(*(Text(printable(cell)) for cell in (one.thread_id, one.outcome.value, one.reason)))
+    if len(failures) > _SHOWN:
+        table.add_row(Text(f"and {len(failures) - _SHOWN:,} more"), Text(""), Text(""))
+    return table

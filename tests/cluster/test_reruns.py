@@ -1,0 +1,366 @@
+"""Batch re-runs, without Ray: which threads are taken, from where, and that none is forgotten or begun twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, TypeVar
+
+import pyarrow.compute as pc
+import pytest
+
+from perdure import CheckpointStore, CompiledGraph, InputError, interrupt, open_store, task
+from perdure.cluster.choosing import Choice, chosen
+from perdure.cluster.cli.call import Call
+from perdure.cluster.cli.exits import Exit
+from perdure.cluster.cli.rerunning import rerun
+from perdure.runtime.batches import Item, Outcome, Start, start, thread_of
+from perdure.stores.base import NewThread
+from perdure.stores.memory import MemoryStore
+from perdure.stores.records import BATCH, Delivery, Message, Status, ThreadRecord
+from tests.cluster.pumping import PumpedClient
+from tests.runtime.engine import chain, says
+from tests.runtime.test_checkpoint_kills import Mortal
+from tests.sim.faults import Died
+
+T = TypeVar("T")
+
+
+class Work:
+    """A graph of three nodes; the second pays, and breaks for some inputs."""
+
+    def __init__(self) -> None:
+        self.paid: list[int] = []
+        self.broken = True
+
+    def graph(self, name: str = "work", version: str = "1", last: str = "last", store: Any = None) -> CompiledGraph:
+        @task
+        def pay(n: int) -> str:
+            self.paid.append(n)
+            return f"receipt {n}"
+
+        def middle(state: Any) -> Any:
+            if self.broken and state["n"] % 3 == 2:
+                raise ValueError(f"no luck with {state['n']}")
+            return {"items": [pay(state["n"])]}
+
+        nodes = {"first": says("first"), "middle": middle, "last": says(last)}
+        return chain(nodes, store, name=name, version=version)
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[CheckpointStore]:
+    with MemoryStore() if request.param == "memory" else open_store(f"sqlite:///{tmp_path}/s.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(store: CheckpointStore, work: Work) -> PumpedClient:
+    """A client with the threads t0 to t5, of which t2 and t5 have failed."""
+    found = PumpedClient(store)
+    fill(found, work)
+    return found
+
+
+def fill(client: PumpedClient, work: Work, many: int = 6) -> None:
+    graph = work.graph()
+    for number in range(many):
+        metadata = {"even": number % 2 == 0}
+        client.submit(graph, {"n": number}, f"t{number}", metadata=metadata, tags=("low",) if number < 2 else ())
+    client.pump_all()
+
+
+def ids(store: CheckpointStore, where: Any, **more: Any) -> list[str]:
+    wishes = {"limit": None, "sample": None, "seed": "s", **more}
+    return sorted(record.thread_id for record in chosen(store, Choice.of(where), **wishes))
+
+
+# -- choosing --------------------------------------------------------------------------------------------------------
+
+
+def test_which_threads_are_chosen(client: PumpedClient, work: Work) -> None:
+    store = client.store
+    now = datetime.now(UTC)
+    assert ids(store, None) == [f"t{n}" for n in range(6)]
+    assert ids(store, {"status": "failed"}) == ["t2", "t5"]
+    assert ids(store, {"status": ["failed"], "error": "with 5"}) == ["t5"]
+    assert ids(store, {"metadata": {"even": True}, "status": "succeeded"}) == ["t0", "t4"]
+    assert ids(store, {"tag": "low"}) == ["t0", "t1"]
+    assert ids(store, {"graph": "other"}) == []
+    assert ids(store, {"threads": ["t3", "t1"], "status": "succeeded"}) == ["t1", "t3"]
+    assert ids(store, {"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)}) != []
+    assert ids(store, {"until": now - timedelta(hours=1)}) == []
+    assert ids(store, {"history": pc.field("state.n") >= 4, "channels": ["n"]}) == ["t4", "t5"]
+    assert ids(store, {"history": pc.field("step") == 2}) == ["t0", "t1", "t3", "t4"]
+    assert len(ids(store, None, sample=3)) == 3
+    assert ids(store, None, sample=0.5) == ids(store, None, sample=0.5)
+    assert len(ids(store, None, sample=0.5, limit=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ({"grpah": "x"}, "'grpah', which is no condition"),
+        ({"until": datetime(2026, 1, 1)}, "without a time zone"),
+        ({"history": "n > 3"}, "give an expression"),
+        ({"history": pc.field("state.x") > 1}, "name channels as `state.<name>`"),
+        ({"threads": "t1"}, "give a list of ids"),
+    ],
+)
+def test_wrong_conditions(client: PumpedClient, where: Any, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        client.rerun(where, dry_run=True)
+
+
+def test_which_checkpoint_is_chosen(client: PumpedClient) -> None:
+    def plan(at: Any, **wishes: Any) -> list[Item]:
+        found = client.rerun({"threads": ["t0", "t2"]}, at=at, dry_run=True, batch_id="b", **wishes)
+        return list(found.items)
+
+    history = {shot.metadata["step"]: int(shot.checkpoint_id) for shot in client.thread("t0").get_state_history()}
+    ended, failed = plan("latest")
+    assert (ended.skipped, failed.seq) == (
+        f"nothing was left to run at its checkpoint {history[2]:010}; choose an earlier one",
+        client.store.thread("t2").head,
+    )
+    assert [item.seq for item in plan("before:middle")] == [history[0], history[0]]
+    assert [item.skipped for item in plan("before:last")] == ["", "node 'last' was not to run in its run 1"]
+    assert [item.seq for item in plan("step:-1")] == [history[-1], history[-1]]
+    assert [item.seq for item in plan(lambda handle: f"{history[0]:010}" if handle.thread_id == "t0" else None)] == [
+        history[0],
+        0,
+    ]
+    with pytest.raises(InputError, match="names no checkpoint"):
+        plan("yesterday")
+    assert client.rerun({"threads": ["t0"]}, at="step:0", dry_run=True, batch_id="b").table().to_pylist() == [
+        {"thread_id": "t0", "rerun_id": "b/t0", "checkpoint_id": f"{history[0]:010}", "skipped": None}
+    ]
+    assert len(client.rows()) == 6
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_with_another_version(client: PumpedClient, work: Work) -> None:
+    paid = list(work.paid)
+    newer = work.graph(version="2", last="better")
+    batch = client.rerun(
+        {"status": "succeeded"},
+        at="before:middle",
+        graph=newer,
+        update=lambda state: {"items": [f"patched {state.values['n']}"]},
+        concurrency=2,
+        batch_id="b",
+    )
+    client.pump_all()
+    assert batch.wait(0).outcomes == {Outcome.SUCCEEDED: 4}
+    assert batch.failures() == []
+    for number in (0, 1, 3, 4):
+        found = client.thread(f"b/t{number}").get_state()
+        assert found.values["items"] == ["first", f"patched {number}", f"receipt {number}", "better"]
+        assert client.thread(f"t{number}").get_state().values["items"][-1] == "last"
+        record = client.store.thread(f"b/t{number}")
+        assert (record.version, record.metadata[BATCH], record.metadata["even"]) == ("2", "b", number % 2 == 0)
+    assert work.paid == paid
+    # The same id again is the same batch.
+    assert client.rerun(None, batch_id="b").items() == batch.items()
+    assert len(client.rows()) == 6 + 1 + 4
+    assert [row["outcome"] for row in batch.table().to_pylist()] == ["succeeded"] * 4
+
+
+def test_only_the_failed_ones_again(client: PumpedClient, work: Work) -> None:
+    batch = client.rerun({"error": "no luck"}, effects="live", batch_id="b")
+    client.pump_all()
+    assert {one.thread_id: one.outcome for one in batch.failures()} == {"t2": "failed", "t5": "failed"}
+    assert all("no luck with" in one.reason for one in batch.failures())
+    work.broken = False
+    again = batch.failed(batch_id="c")
+    client.pump_all()
+    assert (again.progress().outcomes, len(again.items())) == ({Outcome.SUCCEEDED: 2}, 2)
+    assert client.thread("c/t2").get_state().values["items"] == ["first", "receipt 2", "last"]
+    with pytest.raises(InputError, match="no item has failed"):
+        again.failed()
+
+
+def test_what_was_not_recorded_stops_the_item_with_the_reason(client: PumpedClient, work: Work) -> None:
+    work.broken = False
+    batch = client.rerun({"status": "failed"})
+    client.pump_all()
+    assert [one.reason.partition(":")[0].rpartition(".")[2] for one in batch.failures()] == ["NotRecorded"] * 2
+    assert sorted(work.paid) == [0, 1, 3, 4]
+
+
+def test_too_many_failures_stop_the_batch(client: PumpedClient, work: Work) -> None:
+    batch = client.rerun(None, at="before:middle", concurrency=1, max_failures=0, batch_id="b")
+    client.pump_all()
+    stopped = batch.wait(0)
+    assert (stopped.status, stopped.outcomes[Outcome.FAILED]) == (Status.INTERRUPTED, 1)
+    assert stopped.ended < 6
+    for failed in (2, 2):
+        # As many more are accepted: none.
+        batch.resume()
+        client.pump_all()
+        assert batch.wait(0).outcomes[Outcome.FAILED] == failed
+    assert batch.wait(0).outcomes == {Outcome.SUCCEEDED: 4, Outcome.FAILED: 2}
+    assert batch.status is Status.SUCCEEDED
+
+
+def test_pause_resume_and_cancel(client: PumpedClient) -> None:
+    batch = client.rerun(None, at="before:middle", concurrency=2, batch_id="b")
+    client.pump(items=False)
+    batch.pause()
+    client.pump_all()
+    assert (batch.status, len([row for row in client.rows() if row.thread_id.startswith("b/")])) == ("paused", 2)
+    batch.resume()
+    client.pump(items=False)
+    with pumping(client):
+        batch.cancel("enough")
+    client.pump_all()
+    assert batch.status == "cancelled"
+    begun = [row for row in client.rows() if BATCH in row.metadata]
+    assert 2 <= len(begun) < 6
+    assert all(row.status.ended for row in begun)
+
+
+@contextmanager
+def pumping(client: PumpedClient) -> Iterator[None]:
+    """Only batches are run while the block lasts."""
+    over = threading.Event()
+
+    def pump() -> None:
+        while not over.wait(0.005):
+            client.pump(items=False)
+
+    pumps = threading.Thread(target=pump)
+    pumps.start()
+    try:
+        yield
+    finally:
+        over.set()
+        pumps.join()
+
+
+def test_items_that_wait_for_somebody(store: CheckpointStore) -> None:
+    client = PumpedClient(store)
+    client.submit(chain({"first": says("a"), "ask": lambda state: {"items": [interrupt("?")]}}, None), {}, "t")
+    client.pump_all()
+    batch = client.rerun(None, at="before:ask", effects="live", batch_id="b")
+    client.pump_all()
+    ((one,), found) = batch.failures(), batch.progress()
+    assert (one.outcome, found.status) == (Outcome.STOPPED, Status.SUCCEEDED)
+    assert one.reason.startswith("interrupted: it waits for")
+    assert client.thread("b/t").status is Status.INTERRUPTED
+
+
+def test_an_id_that_is_taken_and_an_origin_that_is_gone(client: PumpedClient, work: Work) -> None:
+    client.submit(work.graph(), {"n": 0}, "b/t1")
+    batch = client.rerun({"threads": ["t0", "t1", "t3"]}, at="before:middle", batch_id="b")
+    client.store.delete("t3")
+    client.pump_all()
+    reasons = {one.thread_id: one.reason for one in batch.failures()}
+    assert batch.progress().outcomes == {Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
+    assert "'b/t1'" in reasons["t1"]
+    assert "no thread 't3'" in reasons["t3"]
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+class Here(Call):
+    """A use of the command line whose service is pumped."""
+
+    client: PumpedClient
+
+    @contextmanager
+    def connected(self, *args: Any, **options: Any) -> Iterator[Any]:
+        yield self.client
+
+
+def test_the_command(client: PumpedClient) -> None:
+    call = Here()
+    object.__setattr__(call, "client", client)
+    planned = rerun(call, status=[Status.FAILED], error="with 5", dry_run=True, batch_id="b")
+    assert [(row["thread_id"], row["skipped"]) for row in planned.document["items"]] == [("t5", None)]
+    assert planned.notes == ("1 of 1 would be re-run",)
+    begun = rerun(call, ["t5", "t0"], at="before:middle", batch_id="b", detach=True)
+    assert begun.document == {"batch_id": "b", "status": "queued"}
+    client.pump_all()
+    found = rerun(call, batch_id="b")
+    assert (found.code, found.document["outcomes"]) == (Exit.FAILED, {"failed": 1, "succeeded": 1})
+    assert [one["rerun_id"] for one in found.document["failures"]] == ["b/t5"]
+    assert found.notes[-1] == "to re-run only those that failed: perdure rerun --failed b"
+    assert rerun(call, failed="b", batch_id="c", detach=True).document["batch_id"] == "c"
+    with pytest.raises(InputError, match="name the threads to re-run"):
+        rerun(call)
+
+
+# -- crashes ---------------------------------------------------------------------------------------------------------
+
+
+class Mortals(Mortal):
+    """Also dies where threads are made."""
+
+    def create_many(self, threads: Any) -> Any:
+        given: list[NewThread] = list(threads)
+        return self._call(lambda: self.inner.create_many(given))
+
+    def create(self, thread: ThreadRecord, message: Message | None = None) -> Delivery:
+        return self._call(lambda: self.inner.create(thread, message))
+
+
+def test_a_batch_whose_owner_dies_at_any_call() -> None:
+    """Before the store does it, or after: each item is begun once and noted once."""
+    for at in count():
+        work, store = Work(), MemoryStore()
+        client = PumpedClient(store)
+        fill(client, work, 3)
+        batch = client.rerun({"status": "succeeded"}, at="before:middle", concurrency=1, batch_id="b")
+        mortal = Mortals(store, at // 2, after=bool(at % 2))
+        while not client.store.thread("b").status.ended:
+            try:
+                client.pump(store if mortal.died else mortal)
+            except Died:
+                assert mortal.died
+        client.pump_all()
+        assert batch.progress().outcomes == {Outcome.SUCCEEDED: 2}
+        assert sorted(one.thread_id for one in batch.ended()) == ["t0", "t1"]
+        assert sorted(row.thread_id for row in client.rows() if BATCH in row.metadata) == ["b/t0", "b/t1"]
+        assert sorted(work.paid) == [0, 1]
+        if not mortal.died:
+            assert at > 30
+            break
+
+
+# -- decisions -------------------------------------------------------------------------------------------------------
+
+
+def begins(under_way: int, failures: int, now: float, **changes: Any) -> Start:
+    state: Any = {"items": [[]] * 10, "concurrency": 4, "rate": None, "max_failures": 2, "begun": 3, "accepted": 0}
+    state.update(changes)
+    return start(state, under_way, failures, now)
+
+
+def test_how_many_are_begun() -> None:
+    assert begins(1, 0, 100.0) == Start(3, 0.0)
+    assert begins(1, 3, 100.0).many == 0
+    assert begins(4, 3, 100.0, accepted=3).many == 0
+    assert begins(1, 3, 100.0, accepted=3).many == 3
+    assert begins(0, 0, 100.0, begun=9).many == 1
+    assert begins(0, 0, 100.0, rate=2.0) == Start(2, 100.0)
+    assert begins(0, 0, 100.4, rate=2.0, paced=100.0) == Start(0, 100.0)
+    assert begins(0, 0, 100.6, rate=2.0, paced=100.0) == Start(1, 100.5)
+    assert begins(0, 0, 100.0, rate=0.1) == Start(1, 100.0)
+
+
+def test_ids_of_items_are_not_too_long() -> None:
+    assert thread_of("b", "t") == "b/t"
+    assert len(thread_of("b", "t" * 512).encode()) < 512
+    assert thread_of("b", "t" * 512) != thread_of("b", "u" * 512)
