@@ -15,7 +15,7 @@ from ..actors.settings import ServiceSettings
 from ..actors.shipping import ship
 from ..runtime.cache import CacheOptions, ReadCache
 from ..runtime.checkpoints import Checkpoints
-from ..runtime.clock import SystemClock
+from ..runtime.clock import Clock, SystemClock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.errors import InputError, ThreadBusy
 from ..runtime.options import DEFAULT_RECURSION_LIMIT
@@ -43,6 +43,7 @@ from .dataset_selection import HistoryOptions
 from .draining import drain, undrain
 from .errors import ClientError
 from .handle import ThreadHandle
+from .many import ManyThreads
 from .porting import ThreadFiles
 from .reader import Reader
 from .rerunning import BatchReruns
@@ -55,7 +56,7 @@ _AT_ONCE = 500
 """Threads that one call of the store creates."""
 
 
-class Client(ThreadFiles, BatchReruns):
+class Client(ThreadFiles, BatchReruns, ManyThreads):
     """A connection to a service; made by `connect`. A context manager: leaving it ends nothing that runs."""
 
     def __init__(
@@ -286,7 +287,9 @@ class Client(ThreadFiles, BatchReruns):
         self._ship(submission)
         return submission.shipped
 
-    def _handle(self, thread_id: str, run: int, graph: CompiledGraph | None) -> ThreadHandle:
+    def _handle(
+        self, thread_id: str, run: int, graph: CompiledGraph | None, clock: Clock | None = None
+    ) -> ThreadHandle:
         return ThreadHandle(
             self.store,
             thread_id,
@@ -295,6 +298,7 @@ class Client(ThreadFiles, BatchReruns):
             stalled=self._supervisors.stalled,
             graph=graph,
             cache=self._cache,
+            clock=clock,
         )
 
     def _check_store(self, graph: CompiledGraph) -> None:
@@ -325,11 +329,6 @@ class Client(ThreadFiles, BatchReruns):
         if submission.package is not None:
             self.store.put_graph(submission.package)
         self.store.put_graph(submission.shipped)
-
-    def _put(self, graph: CompiledGraph) -> GraphRecord:
-        submission = self._submission(graph, Wishes())
-        self._ship(submission)
-        return submission.shipped
 
     def _arrived(self, rows: Sequence[ThreadRecord]) -> None:
         self._announce()

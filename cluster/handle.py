@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from ..runtime.cache import ReadCache
-from ..runtime.clock import SystemClock
+from ..runtime.clock import Clock, SystemClock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.control import RUN_CHANNEL
 from ..runtime.errors import NotInterrupted, UnknownInterrupt
@@ -46,6 +46,7 @@ class ThreadHandle(ThreadTravel):
         stalled: Callable[[str], str],
         graph: CompiledGraph | None = None,
         cache: ReadCache | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.thread_id = thread_id
         self.run = run
@@ -55,7 +56,7 @@ class ThreadHandle(ThreadTravel):
         self._graph = graph
         self._cache = cache
         self._codec = graph.codec if graph is not None else Codec(opaque=True)
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
 
     def __repr__(self) -> str:
         return f"ThreadHandle({self.thread_id!r}, run {self.run})"

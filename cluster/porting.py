@@ -7,22 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..actors.shipping import package_of
 from ..runtime.compiled import CompiledGraph
-from ..runtime.errors import InputError
 from ..stores.backed import BackedStore
 from ..stores.base import CheckpointStore
 from ..stores.copying import Copied
 from ..stores.exporting import export_threads
 from ..stores.importing import Imported, OnConflict, Rename, import_threads
 from ..stores.keys import Keyring, KeySource
-from ..stores.records import SERVICE, GraphRecord, Status, ThreadRecord
+from ..stores.records import SERVICE, GraphRecord, ThreadRecord
 from ..stores.thread_file_reading import ThreadFile
 from ..stores.thread_file_writing import ThreadFileWriter
 from ..stores.urls import vault_with
 from ..stores.vault import PlainVault, Vault
+from .choosing import Choice, Where, chosen
 from .dataset_file import beside, check_target
 from .errors import ClientError
 from .reader import Reader
@@ -41,16 +40,12 @@ class Exported:
     """Threads that were deleted while it was written, and are not in it."""
 
 
-def chosen(store: CheckpointStore, thread_ids: Sequence[str] | None, **conditions: Any) -> list[str]:
-    """The ids of the threads that were asked for: those given, or those for which the conditions of `Client.threads`
-    hold. Raises `InputError` where both are given."""
-    if isinstance(thread_ids, str):
-        raise InputError(f"thread_ids is {thread_ids!r}; give a list of ids")
-    if thread_ids is None:
-        return [row.thread_id for row in Reader(store).threads(**conditions)]
-    if any(condition for condition in conditions.values()):
-        raise InputError("give either ids of threads or conditions (status, graph, tag, metadata), not both")
-    return list(thread_ids)
+def ids_of(store: CheckpointStore, where: Where | None) -> list[str]:
+    """The ids of the threads that are chosen; of all without a condition, re-runs and batches among them. Raises
+    `InputError`, `UnknownThread`."""
+    if not where:
+        return [row.thread_id for row in Reader(store).threads()]
+    return [row.thread_id for row in chosen(store, Choice.of(where), limit=None, sample=None, seed="")]
 
 
 def write_threads(
@@ -94,20 +89,16 @@ class ThreadFiles(ABC):
     def export_threads(
         self,
         path: str | Path,
-        thread_ids: Sequence[str] | None = None,
+        where: Where | None = None,
         *,
-        status: Status | str | Sequence[Status | str] | None = None,
-        graph: str | None = None,
-        tag: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
         plaintext: bool = False,
         replace: bool = False,
     ) -> Exported:
         """Write whole threads to one file, for `import_threads` of any other store: their checkpoints, runs, messages
         (read and unread), names, retention, metadata, and the records of their graphs.
 
-        Those of `thread_ids`, else those for which every condition that is given holds, else all. None is stopped: a
-        thread that runs is written as it is after its last commit. A fork refers to its origin if that goes along; if
+        Those that `where` chooses (see `Where`), by default all. None is stopped: a thread that runs is written as it
+        is after its last commit. A fork refers to its origin if that goes along; if
         not, what it has of that is written as its own. The file is sealed with the active key of the store if that is
         encrypted; with `plaintext` it is not, and whoever has it can read it all. A file that is there is only replaced
         with `replace`.
@@ -115,7 +106,7 @@ class ThreadFiles(ABC):
         Raises `UnknownThread`, `InputError`, `ClientError` where the file cannot be written, `StoreMisuse` for a thread
         that is still being copied in, `Corrupt`, `NewerFormat`, `StoreUnavailable`; then there is no file.
         """
-        wanted = chosen(self.store, thread_ids, status=status, graph=graph, tag=tag, metadata=metadata)
+        wanted = ids_of(self.store, where)
         *_, done = write_threads(self.store, Path(path), wanted, plaintext=plaintext, replace=replace)
         size = Path(path).stat().st_size
         return Exported(path=Path(path), threads=done.threads, segments=done.segments, size=size, gone=done.gone)
@@ -147,15 +138,15 @@ class ThreadFiles(ABC):
             on_conflict=on_conflict,
             rename=rename,
             keys=keys,
-            graphs=lambda: {graph.name: self._put(graph) for graph in graphs},
+            graphs=lambda: {graph.name: self._shipped(graph) for graph in graphs},
         )
         rows = [self.store.thread(thread_id) for thread_id in done.thread_ids]
         self._arrived([row for row in rows if row.driver == SERVICE and row.status.runnable])
         return done
 
     @abstractmethod
-    def _put(self, graph: CompiledGraph) -> GraphRecord:
-        """Put a graph's code into the store."""
+    def _shipped(self, graph: CompiledGraph) -> GraphRecord:
+        """A graph's record, once it is in the store."""
 
     @abstractmethod
     def _arrived(self, rows: Sequence[ThreadRecord]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from ..runtime.bookmarks import find_control, give_name, names_of, take_name
 from ..runtime.breakpoints import Breakpoints, breakpoints_message, in_force
-from ..runtime.clock import SystemClock
+from ..runtime.clock import Clock
 from ..runtime.compiled import CompiledGraph
 from ..runtime.conflicts import conflict_of, update_made, was_refused
 from ..runtime.diffs import StateDiff
@@ -38,7 +38,7 @@ class ThreadTravel(ABC):
     _store: CheckpointStore
     _graph: CompiledGraph | None
     _codec: Codec
-    _clock: SystemClock
+    _clock: Clock
     _notify: Callable[[str], None]
 
     @property

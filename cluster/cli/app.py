@@ -17,6 +17,7 @@ from .exits import MEANINGS, Exit
 from .exporting import export
 from .heads import down, up, version
 from .looking import diff, history, ls, show
+from .many import cancel_many, delete_many, resume_many, signal_many
 from .moving import backup, copy, restore
 from .porting import export_threads, import_threads
 from .rerunning import rerun
@@ -107,4 +108,13 @@ for _function in (copy, restore):
     _store.command(epilog=_SEE)(command(_function, anywhere=True))
 for _name, _function in (("export", export_threads), ("import", import_threads)):
     _store.command(name=_name, epilog=_SEE)(command(_function))
+_many = typer.Typer(help="The same for many threads, which options choose.", no_args_is_help=True)
+for _name, _function in (
+    ("cancel", cancel_many),
+    ("resume", resume_many),
+    ("signal", signal_many),
+    ("delete", delete_many),
+):
+    _many.command(name=_name, epilog=_SEE)(command(_function))
+app.add_typer(_many, name="many")
 app.add_typer(_store, name="store")

@@ -17,28 +17,22 @@ from ...stores.base import CheckpointStore
 from ...stores.copying import Copied
 from ...stores.importing import Imported, OnConflict, Rename
 from ...stores.keys import KeySource
-from ...stores.records import Status
-from ..porting import chosen, read_threads, write_threads
+from ..choosing import Where
+from ..porting import ids_of, read_threads, write_threads
 from .advance import shown
 from .call import Answer, Call
-from .inputs import load_graph, read_pairs
+from .inputs import load_graph
+from .selecting import selecting
 from .views import facts_table
 
 _SHOWN = 10
 
 
+@selecting
 def export_threads(
     call: Call,
+    where: Where,
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
-    thread: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this thread; may be repeated.")] = None,
-    status: Annotated[
-        list[Status] | None, typer.Option(metavar="STATUS", help="Only threads that stand so; may be repeated.")
-    ] = None,
-    graph: Annotated[str | None, typer.Option(help="Only threads of the graph with this name.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Only threads with this tag.")] = None,
-    metadata: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only threads with this; may be repeated.")
-    ] = None,
     plaintext: Annotated[
         bool, typer.Option("--plaintext", help="Do not encrypt the file, though the store is encrypted.")
     ] = False,
@@ -49,9 +43,8 @@ def export_threads(
     Threads run on meanwhile: each is written as it is after its last commit. The file is encrypted if the store is,
     with its active key. A fork brings along what it needs of threads that are not exported.
     """
-    conditions = read_pairs(metadata or (), "--metadata")
     with call.opened() as store:
-        ids = chosen(store, thread or None, status=status or None, graph=graph, tag=tag, metadata=conditions)
+        ids = ids_of(store, where)
         steps = write_threads(store, path, ids, plaintext=plaintext, replace=force)
         done = shown(call, "exporting", steps, _place)
     size = path.stat().st_size

@@ -92,14 +92,14 @@ def _moved(client: Client, folder: Path) -> None:
     with pytest.raises(Interrupted):
         waits.result(timeout=60)
     path = folder / "waits.perdure"
-    assert client.export_threads(path, ["waits"]).threads == 1
+    assert client.export_threads(path, {"threads": ["waits"]}).threads == 1
     assert b"secret gate" not in path.read_bytes()
     waits.resume("before")
     done = client.import_threads(path, rename={"waits": "moved"}, graphs=[asking])
     assert done.thread_ids == ["moved"]
     moved = client.thread("moved")
     assert moved.status == "interrupted"
-    moved.resume("after")
+    assert client.resume_many({"threads": ["moved"]}, "after").done == ("moved",)
     assert (waits.result(timeout=60)["answer"], moved.result(timeout=60)["answer"]) == ("before", "after")
 
 

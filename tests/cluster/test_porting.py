@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perdure import END, START, Command, InputError, Keyring, StateGraph, StoreMisuse, interrupt, open_store, task
+from perdure import END, START, Command, Keyring, StateGraph, StoreMisuse, interrupt, open_store, task
 from perdure.cluster.errors import ClientError
-from perdure.cluster.porting import chosen, read_threads, write_threads
+from perdure.cluster.porting import ids_of, read_threads, write_threads
 from perdure.runtime.compiled import CompiledGraph
 from perdure.stores.base import CheckpointStore
 
@@ -57,7 +57,7 @@ def config(thread_id: str) -> Any:
 
 
 def moved(source: CheckpointStore, target: CheckpointStore, path: Path, **options: Any) -> None:
-    *_, _ = write_threads(source, path, chosen(source, None), replace=True)
+    *_, _ = write_threads(source, path, ids_of(source, None), replace=True)
     *_, _ = read_threads(target, path, **options)
 
 
@@ -128,12 +128,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "threads.perdure"
     with open_store(f"sqlite:///{tmp_path}/threads.db") as store:
         build(store).invoke({"log": []}, config("t"))
-        assert chosen(store, None, status="interrupted") == ["t"]
-        assert chosen(store, None, graph="none") == []
-        with pytest.raises(InputError, match="not both"):
-            chosen(store, ["t"], graph="asking")
-        with pytest.raises(InputError, match="give a list"):
-            chosen(store, "t")
+        assert ids_of(store, {"status": "interrupted"}) == ["t"]
+        assert ids_of(store, {"threads": ["t"], "graph": "none"}) == []
         with pytest.raises(ClientError, match="there is no folder"):
             list(write_threads(store, tmp_path / "none" / "file", ["t"]))
         with pytest.raises(Exception, match="no thread 'gone'"):
