@@ -36,6 +36,10 @@ class Amounts:
     """Threads when the whole cluster is killed."""
     nodes: int = 5
     """That are killed."""
+    travel: int = 10_000
+    """Steps of the thread whose past is visited."""
+    visits: int = 200
+    """Of each kind."""
 
 
 QUICK = Amounts(
@@ -54,5 +58,7 @@ QUICK = Amounts(
     supervisors=1,
     unfinished=10,
     nodes=1,
+    travel=80,
+    visits=3,
 )
 """Shows that everything works, and nothing else."""

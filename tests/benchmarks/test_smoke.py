@@ -34,6 +34,8 @@ TINY = Amounts(
     workers=(2,),
     width=4,
     kills=1,
+    travel=6,
+    visits=2,
 )
 ROOT = Path(__file__).parents[2]
 SIDES = {"perdure": perdure_side, "langgraph": langgraph_side, "dbos": dbos_side}
@@ -56,8 +58,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PARTS = {
-    "sqlite": ("steps", "appends", "loads"),
-    "postgres": ("appends", "crowd", "threads"),
+    "sqlite": ("steps", "appends", "loads", "travel"),
+    "postgres": ("appends", "crowd", "threads", "travel"),
     "redis": ("steps", "loads"),
 }
 """Each part at least once, and of each database what is its own; services take seconds to start."""
