@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,6 +57,8 @@ class Host:
     """A node did not stop when it was told to."""
     exhausted: Callable[[BaseException], None]
     """The engine has run out of memory or OS threads: ends the process."""
+    submitted: Callable[[Sequence[ThreadRecord]], None]
+    """A node has made threads."""
     scheduler: Scheduler | None = None
     """Gives the threads their turns; None where each has an OS thread to itself."""
 
@@ -164,7 +166,15 @@ class HostedThread:
         host, codec = self._host, self._graph.codec
         restored = restore(host.store, self.record, codec, host.cache, claimed=self._claimed)
         self._claimed = None
-        ports = Ports(host.store, host.store, self._executor, host.clock, gate=host.gate, limits=host.limits)
+        ports = Ports(
+            host.store,
+            host.store,
+            self._executor,
+            host.clock,
+            gate=host.gate,
+            limits=host.limits,
+            submitted=host.submitted,
+        )
         return ThreadLoop(self.record, restored, self._graph.topology, codec, ports)
 
     def _begin(self, loop: ThreadLoop, post: Callable[[Event], None]) -> None:

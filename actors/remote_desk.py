@@ -9,10 +9,9 @@ from typing import Any
 from ray import ObjectRef
 from ray.actor import ActorHandle
 
-from ..runtime.desk import NodeCancelled, Record, Request, Ticket
+from ..runtime.desk import NodeCancelled, Record, Request, Surroundings, Ticket
 from ..runtime.errors import PerdureError
 from ..runtime.task import Origin
-from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError
 
 
@@ -56,8 +55,8 @@ class RemoteDesk:
         return self._ticket
 
     @property
-    def store(self) -> CheckpointStore | None:
-        """None: the store is the owner's."""
+    def surroundings(self) -> Surroundings | None:
+        """None: they are the owner's."""
         return None
 
     def ask(self, request: Request) -> Future[Any]:

@@ -28,6 +28,7 @@ from ..stores.records import Claim, Claimed, GraphRecord, OwnerRecord
 from .errors import GraphLoadError, ServiceError
 from .fanout import RayExecutor
 from .grouping import NodeTimes
+from .hints import Hints
 from .hosting import Host, HostedThread, Outcome
 from .lease import LeaseKeeper
 from .outbox import Outbox
@@ -113,6 +114,7 @@ class ThreadActor:
             gone=self._left,
             insist=self._insist,
             exhausted=self._exhausted,
+            submitted=Hints(settings).submitted,
             scheduler=Scheduler(self._writer, settings.shared_threads) if shared else None,
         )
         self._lease.start(self._gate_opened)

@@ -64,7 +64,7 @@ class Applier:
         self._topology = topology
         self._wiring = Wiring(topology)
         self._codec = codec
-        self.store = store
+        self._store = store
         self._thread_id = thread_id
         self._recorder = recorder
         self._route = route
@@ -336,11 +336,11 @@ class Applier:
             return None, error
 
     def _position(self, seq: int) -> Position:
-        assert self.store is not None, "only a thread with a store has older checkpoints"
+        assert self._store is not None, "only a thread with a store has older checkpoints"
         if seq > self._recorder.sealed:
             # Another owner's, who has taken the thread over: this one will be told with its next commit.
             raise UnknownCheckpoint(self._thread_id, seq)
-        reader = HistoryReader(self.store, self._thread_id)
+        reader = HistoryReader(self._store, self._thread_id)
         control = load_control(reader, seq)
         values = load_values(reader, control.manifest, self._codec, at=seq)
         # Of its origin's checkpoints a fork holds only the one that it took off from; others may be dropped any time.

@@ -15,11 +15,11 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypedDict
 
-from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError, StoreUnavailable, ThreadExists, UnknownThread
 from ..stores.records import BATCH, RERUN, SERVICE, Delivery, Message, Retention, Status, ThreadRecord
 from .clock import SystemClock
 from .commands import END, START
+from .desk import Surroundings
 from .errors import PerdureError
 from .forks import ForkWishes, fork_record
 from .graph import StateGraph
@@ -27,11 +27,11 @@ from .interrupts import interrupt
 from .payloads import RETRY, UPDATE
 from .policies import RetryPolicy
 from .reruns import read_effects
-from .scope import own_store
+from .scope import surroundings
 from .sleeping import sleep
 
-FIRST_REST, LONGEST_REST = 0.1, 2.0
-"""Seconds between two looks at the items under way."""
+FIRST_REST, GROWTH, LONGEST_REST = 0.05, 1.5, 2.0
+"""Seconds between two looks at the items under way: longer while nothing comes of it."""
 _LONGEST_ID = 512
 """Bytes."""
 
@@ -148,7 +148,7 @@ def start(state: BatchState, under_way: int, failures: int, now: float) -> Start
 
 def advance(state: BatchState) -> dict[str, Any]:
     """Note which items have ended, and begin others."""
-    batch = _Batch(own_store(), state)
+    batch = _Batch(surroundings(), state)
     ended = batch.ended()
     closed = {one.place for one in ended}
     under_way = [index for index in state.get("open", []) if index not in closed]
@@ -167,7 +167,7 @@ def advance(state: BatchState) -> dict[str, Any]:
         "done": [[one.place, one.outcome.value, one.reason, one.at] for one in ended],
         "failures": failures + _failures(refused.values()),
         "paced": begin.paced,
-        "rest": FIRST_REST if changed else min(2 * state.get("rest", FIRST_REST), LONGEST_REST),
+        "rest": FIRST_REST if changed else min(GROWTH * state.get("rest", FIRST_REST), LONGEST_REST),
     }
 
 
@@ -196,8 +196,9 @@ def whither(state: BatchState) -> str:
 class _Batch:
     """The items of a batch in their store."""
 
-    def __init__(self, store: CheckpointStore, state: BatchState) -> None:
-        self._store = store
+    def __init__(self, around: Surroundings, state: BatchState) -> None:
+        self._store = around.store
+        self._submitted = around.submitted
         self._state = state
         self._items = state["items"]
         self._clock = SystemClock()
@@ -230,7 +231,11 @@ class _Batch:
                 refused[index] = self._end(index, Outcome.SKIPPED, str(skipped))
             except (PerdureError, StoreError) as error:
                 refused[index] = self._end(index, Outcome.FAILED, str(error))
-        for index, made in self._create(new).items():
+        found = self._create(new)
+        self._submitted(
+            [replace(one.thread, metadata={}, tags=()) for one in found.values() if isinstance(one, Delivery)]
+        )
+        for index, made in found.items():
             if isinstance(made, StoreError) and not self._is_ours(made, new[index][0]):
                 refused[index] = self._end(index, Outcome.FAILED, str(made))
         return refused

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError
 from .apply import Applier
 from .calls import Call
 from .clock import Clock
-from .desk import Beat, Enter, NodeCancelled, Record, Request, Take, Ticket
+from .desk import Beat, Enter, NodeCancelled, Record, Request, Surroundings, Take, Ticket
 from .errors import PerdureError, UnencodableState
 from .plan import signal_of
 from .position import Heartbeat
@@ -44,9 +43,9 @@ class StepDesk:
         return self._origin
 
     @property
-    def store(self) -> CheckpointStore | None:
-        """The thread's store."""
-        return self._clerk.store
+    def surroundings(self) -> Surroundings | None:
+        """What its owner's process has around the thread."""
+        return self._clerk.surroundings
 
     def ask(self, request: Request) -> Future[Any]:
         """Ask the owner, from any thread."""
@@ -76,6 +75,8 @@ class Clerk:
         self.batch = 0
         """Rises when tasks are stopped: what they ask or end with afterwards is nobody's."""
         self.lane: Lane
+        self.surroundings: Surroundings | None = None
+        """What this process has around the thread."""
         self._graph = graph
         self._thread_id = thread_id
         self._recorder = recorder
@@ -95,11 +96,6 @@ class Clerk:
         """Where the tasks of the step in progress belong."""
         at = self.at
         return Origin(self._graph, self._thread_id, at.branch, at.run, at.born, at.step + 1)
-
-    @property
-    def store(self) -> CheckpointStore | None:
-        """The thread's store."""
-        return self._applier.store
 
     @property
     def ticket(self) -> Ticket:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from ..stores.base import CheckpointStore
+from ..stores.records import ThreadRecord
 from .calls import Call
 from .task import Origin
 
@@ -58,6 +60,15 @@ Ticket: TypeAlias = tuple[int, int, int]
 """Names one step to its owner: branch, born (see `Origin`), and how often tasks had been stopped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a thread is kept in and run by. For nodes of the engine's own graphs."""
+
+    store: CheckpointStore
+    submitted: Callable[[Sequence[ThreadRecord]], None]
+    """Tells whoever runs threads of new ones, by their rows. A hint: without it they are found a little later."""
+
+
 class Desk(Protocol):
     """Where the nodes of one step ask."""
 
@@ -72,8 +83,8 @@ class Desk(Protocol):
         ...
 
     @property
-    def store(self) -> CheckpointStore | None:
-        """The thread's store; None outside its owner's process, and for a graph without one."""
+    def surroundings(self) -> Surroundings | None:
+        """What its owner's process has around the thread; None in other processes, and for a graph without a store."""
         ...
 
     def ask(self, request: Request) -> Future[Any]:

@@ -76,6 +76,7 @@ class ThreadLoop:
         self._clerk = Clerk(
             topology.name, record.thread_id, self._recorder, self._applier, ports.clock, ports.executor.shield
         )
+        self._clerk.surroundings = ports.surroundings
         self._desk = StepDesk(self._clerk)
         self._wiring = plan.Wiring(topology)
         self._effects = frozenset(name for name, node in topology.nodes.items() if node.effects)

@@ -9,9 +9,10 @@ from enum import Enum, auto
 from typing import Any, Protocol, TypeAlias
 
 from ..stores.base import CheckpointStore
-from ..stores.records import Message
+from ..stores.records import Message, ThreadRecord
 from .clock import Clock
 from .commands import Send
+from .desk import Surroundings
 from .execute import Step
 from .task import Outcome, Task
 from .writer import Durable, ParkRefused, WriteFailed
@@ -138,6 +139,10 @@ class MailSource(Protocol):
         ...
 
 
+def _nobody(rows: Sequence[ThreadRecord]) -> None:
+    """Nobody is to be told."""
+
+
 @dataclass(slots=True)
 class Ports:
     """What a loop is given of the outside world."""
@@ -150,3 +155,10 @@ class Ports:
     gate: Gate = field(default_factory=Gate)
     limits: LoopLimits = field(default_factory=LoopLimits)
     observer: Observer | None = None
+    submitted: Callable[[Sequence[ThreadRecord]], None] = _nobody
+    """See `desk.Surroundings`."""
+
+    @property
+    def surroundings(self) -> Surroundings | None:
+        """What nodes of the engine's own graphs get; None without a store."""
+        return Surroundings(self.history, self.submitted) if self.history is not None else None

@@ -6,9 +6,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
 
-from ..stores.base import CheckpointStore
 from .calls import Call, CallKind, Stop, shown
-from .desk import Beat, Desk, Enter, Record, Request, Take
+from .desk import Beat, Desk, Enter, Record, Request, Surroundings, Take
 from .errors import CallMismatch, NotRecorded, PerdureError
 from .task import Task
 
@@ -141,15 +140,14 @@ TASK_CALL: ContextVar[int | None] = ContextVar("perdure_task_call", default=None
 """Number of the `@task` call that runs in this context."""
 
 
-def own_store() -> CheckpointStore:
-    """The store of the thread that the running node belongs to. For graphs of the engine's own, whose nodes run inline.
-
-    Raises `PerdureError` where there is none.
-    """
-    scope = scope_of("own_store()")
-    if scope.desk.store is None:
+def surroundings() -> Surroundings:
+    """What is around the thread that the running node belongs to. For graphs of the engine's own, whose nodes run
+    inline. Raises `PerdureError` where there is nothing."""
+    scope = scope_of("surroundings()")
+    found = scope.desk.surroundings
+    if found is None:
         raise PerdureError(f"node {scope.task.node!r} of graph {scope.desk.origin.graph!r} has no store at hand")
-    return scope.desk.store
+    return found
 
 
 def scope_of(function: str) -> Scope:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
+import ray
+
 from perdure import Client, Status
+from perdure.actors.names import NAMESPACE
 from perdure.runtime.batches import Outcome
 from tests.actors.graphs_reruns import NEW, OLD
 
@@ -33,11 +34,10 @@ def test_a_batch_outlives_its_owners(client: Client, folder: str) -> None:
 
 def kill_owner(client: Client, thread_id: str) -> None:
     """Kill the process that owns the thread at some moment, unless the thread ends before there is such a moment."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while not (record := client.store.thread(thread_id)).status.ended:
         assert time.monotonic() < deadline, f"{thread_id} neither ran nor ended"
-        for lease in client.store.owners() if record.owner else ():
-            if lease.owner == record.owner:
-                os.kill(lease.pid, signal.SIGKILL)
-                return
+        if record.owner:
+            ray.kill(ray.get_actor(record.owner, namespace=NAMESPACE), no_restart=True)
+            return
         time.sleep(0.002)

@@ -34,7 +34,7 @@ from perdure.runtime.recordings import way_on
 from perdure.stores.deletion import delete_thread
 from perdure.stores.records import RERUN, Expect, Message, Retention, Status
 from perdure.stores.tidying import Progress, Tidier
-from tests.runtime.engine import THREAD, Log, asks, before, chain, says, thread, until, wire
+from tests.runtime.engine import THREAD, Log, asks, before, chain, history, says, thread, until, wire
 from tests.runtime.test_checkpoint_kills import Mortal, own
 from tests.sim.faults import Died
 
@@ -405,8 +405,10 @@ def test_what_a_rerun_has_still_to_replay_is_kept(store: CheckpointStore) -> Non
     graph.invoke(None, first)
     second = recorded(graph, ahead_of(graph, "nap", "u"), "v")
     tidier = Tidier(store=store, meaning=RuntimeMeaning(), retention=Retention(max_checkpoints=1))
-    for thread_id in "tu":
+    for thread_id, nodes in (("t", ["pay", "nap", "ask", "hear", "last"]), ("u", ["nap", "ask", "hear", "last"])):
         list(tidier.thread(thread_id, 1e12, thorough=True))
+        kept = [node for shot in history(graph, thread(thread_id)) for node in shot.next]
+        assert kept[-len(nodes) :] == nodes
         with pytest.raises(ThreadReferenced, match="replay what it recorded and have not ended"):
             delete_thread(store, thread_id)
     assert graph.invoke(None, second)["items"] == ITEMS

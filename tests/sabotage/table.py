@@ -27,7 +27,7 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Status
 from perdure.testing import Commits, Deletion, Harness, Listing, Messages, Ownership, Segments, Timers
 from tests.actors import test_leases, test_timers
-from tests.runtime import test_engine_recorded, test_travel
+from tests.runtime import test_engine_recorded, test_reruns, test_travel
 from tests.runtime.test_engine_cancel import test_a_cancel_overtakes_what_came_before_it
 from tests.sabotage import calls, engines, leases, stores
 from tests.sabotage.statements import edit
@@ -419,7 +419,26 @@ PATCHED = (
     ),
 )
 
+
 RECORDED = (
+    patched(
+        "re-runs forgotten in retention",
+        "V7",
+        "Drops what a re-run has still to replay.",
+        _on_memory(test_reruns.test_what_a_rerun_has_still_to_replay_is_kept),
+        tidying,
+        "lowest_replayed",
+        lambda store, thread_id: float("inf"),
+    ),
+    patched(
+        "what has no record is done",
+        "V7",
+        "Lets a re-run do what its original has no record of.",
+        _on_memory(test_reruns.test_what_has_no_record_stops_the_run_with_the_reason),
+        Scope,
+        "replays",
+        False,
+    ),
     patched(
         "key from a fresh id",
         "V7",

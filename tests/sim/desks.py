@@ -45,7 +45,7 @@ class ReplayDesk:
 
     origin = Origin("replayed", "t", 0, 1, 0, 0)
     ticket: Ticket = (0, 0, 0)
-    store = None
+    surroundings = None
 
     def ask(self, request: Request) -> Future[Any]:
         answer: Future[Any] = Future()
