@@ -119,8 +119,10 @@ def _follow(call: Call, batch: BatchRerun) -> Answer:
         raise LeftRunning(batch.batch_id, message) from None
     failures = batch.failures()
     notes = [f"batch {batch.batch_id}: {found.ended:,} of {found.total:,} ended; {told(found) or 'all succeeded'}"]
-    if found.status in (Status.INTERRUPTED, Status.PAUSED):
-        notes.append(f"it has stopped; to go on: {call.again('resume', batch.batch_id)}")
+    if found.status is Status.INTERRUPTED:
+        notes.append(f"too many have failed; to go on all the same: {call.again('resume', batch.batch_id, 'true')}")
+    elif found.status is Status.PAUSED:
+        notes.append(f"it is paused; to go on: {call.again('resume', batch.batch_id)}")
     elif failures:
         notes.append(f"to re-run only those that failed: {call.again('rerun', '--failed', batch.batch_id)}")
     return Answer(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow.compute as pc
@@ -56,18 +57,21 @@ def work() -> Work:
     return Work()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[CheckpointStore]:
-    with MemoryStore() if request.param == "memory" else open_store(f"sqlite:///{tmp_path}/s.db") as opened:
-        yield opened
+@pytest.fixture
+def client(work: Work) -> PumpedClient:
+    """A client with the threads t0 to t5, of which t2 and t5 have failed."""
+    found = PumpedClient(MemoryStore())
+    fill(found, work)
+    return found
 
 
 @pytest.fixture
-def client(store: CheckpointStore, work: Work) -> PumpedClient:
-    """A client with the threads t0 to t5, of which t2 and t5 have failed."""
-    found = PumpedClient(store)
-    fill(found, work)
-    return found
+def sqlite(work: Work, tmp_path: Path) -> Iterator[PumpedClient]:
+    """The same on SQLite."""
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        found = PumpedClient(store)
+        fill(found, work)
+        yield found
 
 
 def fill(client: PumpedClient, work: Work, many: int = 6) -> None:
@@ -149,7 +153,8 @@ def test_which_checkpoint_is_chosen(client: PumpedClient) -> None:
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_with_another_version(client: PumpedClient, work: Work) -> None:
+def test_a_batch_with_another_version(sqlite: PumpedClient, work: Work) -> None:
+    client = sqlite
     paid = list(work.paid)
     newer = work.graph(version="2", last="better")
     batch = client.rerun(
@@ -248,8 +253,8 @@ def pumping(client: PumpedClient) -> Iterator[None]:
         pumps.join()
 
 
-def test_items_that_wait_for_somebody(store: CheckpointStore) -> None:
-    client = PumpedClient(store)
+def test_items_that_wait_for_somebody() -> None:
+    client = PumpedClient(MemoryStore())
     client.submit(chain({"first": says("a"), "ask": lambda state: {"items": [interrupt("?")]}}, None), {}, "t")
     client.pump_all()
     batch = client.rerun(None, at="before:ask", effects="live", batch_id="b")
@@ -260,7 +265,8 @@ def test_items_that_wait_for_somebody(store: CheckpointStore) -> None:
     assert client.thread("b/t").status is Status.INTERRUPTED
 
 
-def test_an_id_that_is_taken_and_an_origin_that_is_gone(client: PumpedClient, work: Work) -> None:
+def test_an_id_that_is_taken_and_an_origin_that_is_gone(sqlite: PumpedClient, work: Work) -> None:
+    client = sqlite
     client.submit(work.graph(), {"n": 0}, "b/t1")
     batch = client.rerun({"threads": ["t0", "t1", "t3"]}, at="before:middle", batch_id="b")
     client.store.delete("t3")
