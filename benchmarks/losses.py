@@ -107,13 +107,13 @@ def _nodes(bench: Bench, graph: Any, url: str, nodes: int) -> list[float]:
     """Seconds from each death of a node, for each of its threads, until that runs elsewhere."""
     found: list[float] = []
     with apart(HeadOptions(folder=Path(bench.folder, "head"))), Machines() as machines:
-        machines.add("a")
-        with connect(url, address=machines.address, shared_path=url.startswith("sqlite:")) as client:
-            for _ in range(nodes):
+        for _ in range(nodes):
+            machines.add("a")
+            # A service of its own each time: the last one's actors, idle by now, would take all threads.
+            with connect(url, address=machines.address, shared_path=url.startswith("sqlite:")) as client:
                 found += _node(bench, graph, client, machines)
-                machines.forget("a")
-                machines.add("a")
-            end(client)
+                end(client)
+            machines.forget("a")
     return found
 
 

@@ -42,9 +42,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoTestPackage())
     # Tests start hundreds of processes: what those import is compiled once, also where somebody set this.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    # Ray gives its workers a niceness of 15: beside the other test process they got next to no time, and threads stood
-    # still for a minute.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     check_servers(config)
 
 

@@ -35,11 +35,12 @@ def client(member: HeadOptions, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def serve(member: HeadOptions, tmp_path: Path) -> Iterator[Serve]:
-    """Starts a service of the test's own: `serve(lease=...)`, with the options of `connect`."""
+    """Starts a service of the test's own: `serve(lease=...)`, with the options of `connect`. Without spare actors: a
+    test with one thread would start a process for nothing."""
     with ExitStack() as stack:
 
         def start(name: str = "own.db", **options: Any) -> Client:
-            return stack.enter_context(service(member, tmp_path / name, **options))
+            return stack.enter_context(service(member, tmp_path / name, **{"spares": 0, **options}))
 
         yield start
 

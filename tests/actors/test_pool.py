@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from perdure.actors.pool import find_actors
 from perdure.stores.processes import ProcessId
 from tests.actors.conftest import Serve
 from tests.actors.graphs_menu import graph, lines
-from tests.actors.services import end, eventually, key_of, restarted, users_of
+from tests.actors.services import end, eventually, key_of, restarted, supervisor_process, users_of
 
 IDLE = timedelta(seconds=2)
 
@@ -32,6 +33,10 @@ def test_twelve_threads_share_three_actors(serve: Serve, folder: str) -> None:
     assert len(find_actors(key_of(client))) <= 3
     assert all(thread.result(timeout=5)["n"] == 15 for thread in threads)
     assert lines(folder).count("count 15") == 12
+
+
+def test_an_owner_has_as_much_of_the_processor_as_its_user(serve: Serve) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, supervisor_process(serve()).pid) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_idle_actors_are_ended_and_a_thread_that_comes_later_gets_a_new_one(
@@ -57,7 +62,7 @@ def test_idle_actors_are_ended_and_a_thread_that_comes_later_gets_a_new_one(
 def test_actors_without_supervisor_and_work_end_themselves_and_those_that_work_go_on(
     serve: Serve, member: HeadOptions, folder: str
 ) -> None:
-    client = serve()
+    client = serve(spares=1)
     with restarted(client, member, idle=IDLE) as quick:
         thread = quick.submit(graph, {"do": "count", "folder": folder, "until": 600})
         eventually(lambda: "count 5" in lines(folder))

@@ -47,7 +47,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "10000",
+    "RAY_worker_niceness": "0",
 }
+"""What the local head sets too."""
 
 
 class Machines:

@@ -67,8 +67,10 @@ def test_every_third_call_fails_or_loses_its_answer(sweep: Sweep, calls: int, du
     """Whether a commit whose answer was lost is in the store, its owner finds out by itself; nobody else takes over."""
     points = [(number, ("lost", "refused")[number % 2]) for number in range(4, 3 * calls, 3)]
     (ran,) = sweep.run([Case(points, durability)])
-    # With async durability many steps may go into one commit.
-    assert len(ran.acted) > (10 if durability == "sync" else 4)
+    # With async durability many steps may go into one commit: how many calls there are depends on the machine's speed.
+    reached = [number for number, _ in points if number <= len(ran.calls)]
+    assert len(ran.acted) == len(reached)
+    assert len(reached) > (10 if durability == "sync" else 0)
     assert "commit lost" in ran.acted
 
 
