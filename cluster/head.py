@@ -229,6 +229,8 @@ def _environment(paths: HeadPaths) -> dict[str, str]:
     # Ray keeps the worker processes of each detached actor apart, and by default ends those beyond one per CPU after a
     # second without work: with two thread actors at work, every fan-out would start its processes anew.
     environment.setdefault("RAY_idle_worker_killing_time_threshold_ms", "10000")
+    # For tasks of the first driver, of which there are none: a fan-out is an actor's, with worker processes of its own.
+    environment.setdefault("RAY_prestart_worker_first_driver", "0")
     # Ray gives workers a niceness of 15. Beside a program of the user's that keeps the processors busy, owners then got
     # so little time that threads stood still for a minute; here they are peers.
     environment.setdefault("RAY_worker_niceness", "0")

@@ -19,6 +19,7 @@ from types import FrameType
 
 import msgspec
 import ray
+import ray._private.worker
 
 from ..stores.processes import ProcessId, boot, family, parent, pids, program, wait_gone
 from .endpoint import Build, Endpoint
@@ -145,7 +146,16 @@ def _start_ray(settings: Settings, temp_dir: str) -> str:
         log_to_driver=False,
         _temp_dir=temp_dir,
     )
+    _end_idlers()
     return str(ray.get_runtime_context().gcs_address)
+
+
+def _end_idlers() -> None:
+    """End those of Ray's processes that have nothing to do here: there is no driver that is sent the workers' logs, no
+    autoscaler to add nodes, and no dashboard. Over its life a head would spend a twentieth of a processor on them."""
+    node = ray._private.worker._global_node
+    for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
+        end(check_alive=False)
 
 
 def _core() -> frozenset[ProcessId]:

@@ -1,7 +1,7 @@
 """How `make test` shares the tests among two processes (pytest-xdist).
 
-One process has all tests with Ray, in their order: two clusters starve each other on two cores, and the local head is
-one for the session. The other takes everything else, a file at a time, for a module's fixtures are made once.
+One process has all tests with the local head, in their order: that is one for the session. The other takes everything
+else, a file at a time, for a module's fixtures are made once; those with clusters of their own one after another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ RAY = (
     "tests/examples/",
     "tests/faults/test_busy_storms.py",
     "tests/faults/test_hard_nodes.py",
-    "tests/faults/test_head_lost.py",
     "tests/faults/test_leaks.py",
     "tests/faults/test_many_kills.py",
     "tests/faults/test_messages.py",
@@ -28,11 +27,13 @@ RAY = (
     "tests/faults/test_service_outages.py",
     "tests/faults/test_store_troubles.py",
     "tests/faults/test_two_supervisors.py",
-    "tests/nodes/",
     "tests/recovery/",
     "tests/test_readme.py",
 )
-"""Where the tests with Ray are."""
+"""Where the tests with the local head are."""
+
+OWN_CLUSTERS = ("tests/cluster/test_head.py", "tests/faults/test_head_lost.py", "tests/nodes/")
+"""Where those with clusters of their own are: also together, but in whichever process has time."""
 
 EXTERNAL = ("PERDURE_TEST_POSTGRES", "PERDURE_TEST_REDIS", "PERDURE_TEST_REDIS_CLUSTER")
 """Variables that name servers which are there already. Tests empty them."""
@@ -42,6 +43,8 @@ class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
     """Files that are not of one scope may be run by different processes."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(OWN_CLUSTERS):
+            return "own clusters"
         return "ray" if nodeid.startswith(RAY) else nodeid.partition("::")[0]
 
 

@@ -47,6 +47,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "10000",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_worker_niceness": "0",
 }
 """What the local head sets too."""
@@ -146,7 +147,9 @@ class Machines:
         self._environment.close()
 
     def _add(self, name: str, **options: Any) -> None:
-        self._nodes[name] = self._cluster.add_node(resources={name: 1000}, **options)
+        self._nodes[name] = self._cluster.add_node(
+            resources={name: 1000}, include_log_monitor=False, no_monitor=True, **options
+        )
 
 
 @contextmanager
