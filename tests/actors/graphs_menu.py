@@ -21,7 +21,7 @@ class Menu(TypedDict, total=False):
     folder: str
     parts: int
     until: int
-    """Where the node `count` stops."""
+    """Where the node `count` stops, if the test does not stop it earlier."""
     n: int
     items: Annotated[list[Any], operator.add]
 
@@ -134,7 +134,7 @@ def count(state: Menu) -> dict[str, Any]:
 
 
 def counted(state: Menu) -> str:
-    return "count" if state["n"] < state["until"] else "last"
+    return "count" if state["n"] < state["until"] and not fixed(state["folder"]) else "last"
 
 
 def ask(state: Menu) -> dict[str, Any]:

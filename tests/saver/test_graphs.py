@@ -18,6 +18,7 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 from pydantic import BaseModel
 
 from perdure.saver import PerdureSaver
+from tests.actors.services import eventually
 from tests.saver.twin import TwinSaver
 
 Durability = Literal["sync", "async", "exit"]
@@ -148,8 +149,13 @@ def test_messages_that_are_replaced_removed_and_models(twin: TwinSaver) -> None:
 
 def test_values_that_nodes_change_in_place(twin: TwinSaver) -> None:
     """An append was once taken for the only change of a list whose older item a node had edited."""
+    ran = 0
 
     def edit(state: Story) -> Story:
+        nonlocal ran
+        # Neither saver may see an edit that the other one did not.
+        eventually(lambda: twin.written > ran, what="the writes of the input and of the steps before")
+        ran += 1
         state["log"][0]["edited"] = state["log"][0].get("edited", 0) + 1
         if len(state["log"]) > 2:
             state["log"][1]["text"] = "shortened"
@@ -162,6 +168,7 @@ def test_values_that_nodes_change_in_place(twin: TwinSaver) -> None:
     graph, config = builder.compile(checkpointer=twin), thread()
     # In sync mode, or a checkpoint that is saved in the background might have seen an edit or not.
     graph.invoke({"log": [{"text": "first" * 200}]}, config, durability="sync")
+    assert twin.written == 1 + ran
     newest, before, *_ = graph.get_state_history(config)
     assert [newest.values["log"][0]["edited"], before.values["log"][0]["edited"]] == [8, 7]
 

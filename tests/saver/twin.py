@@ -59,6 +59,8 @@ class TwinSaver(BaseCheckpointSaver[str]):
         self.ours = ours
         self.theirs = InMemorySaver()
         self.compared = 0
+        self.written = 0
+        """Calls of `put_writes` that are done: LangGraph makes them in the background, also in sync mode."""
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         found = self.ours.get_tuple(config)
@@ -94,6 +96,7 @@ class TwinSaver(BaseCheckpointSaver[str]):
     ) -> None:
         self.ours.put_writes(config, writes, task_id, task_path)
         self.theirs.put_writes(config, writes, task_id, task_path)
+        self.written += 1
 
     def delete_thread(self, thread_id: str) -> None:
         self.ours.delete_thread(thread_id)
