@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import msgspec
 import ray
@@ -153,7 +154,7 @@ def _start_ray(settings: Settings, temp_dir: str) -> str:
 def _end_idlers() -> None:
     """End those of Ray's processes that have nothing to do here: there is no driver that is sent the workers' logs, no
     autoscaler to add nodes, and no dashboard. Over its life a head would spend a twentieth of a processor on them."""
-    node = ray._private.worker._global_node
+    node: Any = ray._private.worker._global_node
     for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
         end(check_alive=False)
 
