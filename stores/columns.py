@@ -211,21 +211,33 @@ class Strand(NamedTuple):
 def joined(strands: Iterable[Strand]) -> Columns:
     """All rows of the strands, in bytes of their own: what else their segments hold need not be kept for their sake."""
     kinds, encodings, pieces = bytearray(), bytearray(), list[memoryview]()
+    lengths: list[int] = []
     numbers: tuple[list[int], list[int], list[int]] = ([], [], [])
     texts: tuple[list[str], list[str], list[str]] = ([], [], [])
     thread = ""
     for columns, places in strands:
         thread, data, ends = columns.thread, memoryview(columns.payload), columns.ends
+        if len(places) == columns.length:  # all of them: no need to look at each
+            kinds += columns.kinds
+            encodings += columns.encodings
+            pieces.append(data[ends[0] : ends[-1]])
+            lengths.extend(end - start for start, end in pairwise(ends))
+            for longs, column in zip(numbers, (columns.checkpoints, columns.versions, columns.prevs), strict=True):
+                longs.extend(column)
+            for items, each in zip(texts, (columns.channels, columns.writers, columns.namespaces), strict=True):
+                items.extend(each.all())
+            continue
         kinds += bytes(map(columns.kinds.__getitem__, places))
         encodings += bytes(map(columns.encodings.__getitem__, places))
         pieces += [data[ends[place] : ends[place + 1]] for place in places]
+        lengths.extend(map(len, pieces[-len(places) :]))
         for longs, column in zip(numbers, (columns.checkpoints, columns.versions, columns.prevs), strict=True):
             longs.extend(map(column.__getitem__, places))
         for items, each in zip(texts, (columns.channels, columns.writers, columns.namespaces), strict=True):
             items.extend(each.picked(places) if not each.empty else [""] * len(places))
     checkpoints, versions, prevs = numbers
     channels, writers, namespaces = map(Texts.of, texts)
-    ends = [0, *accumulate(map(len, pieces))]
+    ends = [0, *accumulate(lengths)]
     fields = (thread, len(kinds), bytes(kinds), checkpoints, channels, versions, prevs, writers, bytes(encodings))
     return Columns(*fields, ends, b"".join(pieces), namespaces)
 

@@ -28,6 +28,9 @@ PENDING = frozenset(
 )
 """Kinds of rows that belong to the tasks after a checkpoint, of which a fork inherits none."""
 
+_FEWEST, _AFTER = 32, 4
+"""Commits that are looked at first for checkpoints, and after a checkpoint for what belongs to its tasks."""
+
 COMMIT: Final = ""
 """Stands for a channel in the key of what a commit holds besides values (`tells`)."""
 
@@ -132,7 +135,7 @@ class HistoryReader:
         if seq < own.first - 1:
             return []
         found: list[Row] = []
-        first, width = max(seq, own.first), 4
+        first, width = max(seq, own.first), _AFTER
         end = (self._lineage.record or self.store.thread(self.thread_id)).seq
         while first <= end:
             # Windows of commits from the old end: a checkpoint far back must not cost the whole history after it.
@@ -246,9 +249,9 @@ class HistoryReader:
         ends = [last for last in (stretch.last, None if before is None else before - 1) if last is not None]
         last = min(ends) if ends else self.store.thread(stretch.thread_id).seq
         first = max(stretch.first, stretch.floor)
-        for page in pages(self.store, stretch.thread_id, last, first=first):
+        for segment, low, high in _portions(pages(self.store, stretch.thread_id, last, first=first), last):
             self._enter(stretch)
-            told = _learn(page, page[-1].first, page[0].last, stretch.known) if page else {}
+            told = _learn([segment], low, high, stretch.known)
             found = [
                 row
                 for rows in told.values()
@@ -336,6 +339,19 @@ class HistoryReader:
 
 class _Moved(Exception):
     """The lineage is another one than it was when it was read."""
+
+
+def _portions(found: Iterable[Sequence[Segment]], last: int) -> Iterator[tuple[Segment, int, int]]:
+    """Commits of segments (newest first) up to `last`, few at first: a segment may hold thousands, of which somebody
+    wants twenty. Those that `pending` asks for of the newest are among them."""
+    count = _FEWEST
+    for page in found:
+        for segment in page:
+            high = min(segment.last, last + _AFTER)
+            while high >= segment.first:
+                low = max(segment.first, high - count + 1)
+                yield segment, low, high
+                high, count = low - 1, count * 4
 
 
 def _follows(row: Row, seq: int, floor: int) -> bool:

@@ -214,6 +214,8 @@ def _thread(offsets: memoryview, data: memoryview, count: int, spans: struct.Str
         return str(data, "utf-8")
     ends = _spans(offsets, data, spans)
     name = data[: ends[1]]
-    if ends != tuple(len(name) * place for place in range(count + 1)) or data != bytes(name) * count:
+    size = len(name)
+    even = tuple(range(0, size * count + 1, size)) if size else (0,) * (count + 1)
+    if ends != even or data != bytes(name) * count:
         raise ValueError("its rows belong to several threads")
     return str(name, "utf-8")
