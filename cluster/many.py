@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..runtime.clock import Clock, SystemClock
 from ..runtime.compiled import CompiledGraph
-from ..runtime.errors import PerdureError
+from ..runtime.errors import InputError, PerdureError
 from ..runtime.payloads import pack
 from ..runtime.signals import signal_message
 from ..stores.arguments import check_id
@@ -17,7 +17,7 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.deletion import delete_thread
 from ..stores.errors import FINAL, Refused, ThreadReferenced, UnknownThread
-from ..stores.records import ThreadRecord
+from ..stores.records import Amendment, ThreadRecord
 from .choosing import Choice, Where, chosen
 from .handle import UNSET, ThreadHandle
 
@@ -30,7 +30,7 @@ class Applied:
     """What an operation on many threads has come to."""
 
     operation_id: str
-    """Empty of a deletion, which is safe to repeat anyhow."""
+    """Empty of deletions and tags, which are safe to repeat anyhow."""
     done: tuple[str, ...]
     """Ids of the threads that it was done to; with `dry_run`, of those that it would be tried on."""
     refused: dict[str, str]
@@ -110,6 +110,18 @@ class ManyThreads(ABC):
         signal_message(Codec(opaque=True), self._clock, name, value)
         return self._to_each(where, lambda one: one.signal(name, value), limit, dry_run, operation_id)
 
+    def tag_many(
+        self,
+        where: Where,
+        *,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> Applied:
+        """Put tags on many threads, and take others off, whatever they are doing. Safe to repeat."""
+        return tag_each(self.store, where, add=add, remove=remove, limit=limit, dry_run=dry_run)
+
     def delete_many(self, where: Where, *, limit: int | None = None, dry_run: bool = False) -> Applied:
         """Delete many threads with their histories, the youngest first, so that forks go before what they were forked
         from; see `Client.delete`. Those that run are refused. Broken off, a repetition goes on."""
@@ -146,6 +158,29 @@ class ManyThreads(ABC):
         return any(one.message_id == message_id for one in self.store.messages(thread_id, unread=False))
 
 
+def tag_each(
+    store: CheckpointStore,
+    where: Where,
+    *,
+    add: Sequence[str],
+    remove: Sequence[str],
+    limit: int | None,
+    dry_run: bool,
+) -> Applied:
+    """See `ManyThreads.tag_many`."""
+    if isinstance(add, str) or isinstance(remove, str):
+        raise InputError(f"add={add!r}, remove={remove!r}: give lists of tags")
+    if both := set(add) & set(remove):
+        raise InputError(f"tag {min(both)!r} cannot be both added and removed")
+    tags = dict.fromkeys(add, True) | dict.fromkeys(remove, False)
+    if not tags:
+        raise InputError("name tags to add or to remove")
+    for tag in tags:
+        check_id("tag", tag)
+    change = Amendment(tags=tags)
+    return _each(_chosen(store, where, limit), lambda record: store.amend(record.thread_id, change), "", dry_run)
+
+
 def delete_each(store: CheckpointStore, where: Where, *, limit: int | None, dry_run: bool) -> Applied:
     """See `ManyThreads.delete_many`."""
     records = sorted(_chosen(store, where, limit), key=lambda record: -record.created_at)
@@ -156,7 +191,7 @@ def _chosen(store: CheckpointStore, where: Where, limit: int | None) -> list[Thr
     return chosen(store, Choice.of(where), limit=limit, sample=None, seed="")
 
 
-def _each(records: list[ThreadRecord], act: Callable[[ThreadRecord], None], name: str, dry_run: bool) -> Applied:
+def _each(records: list[ThreadRecord], act: Callable[[ThreadRecord], object], name: str, dry_run: bool) -> Applied:
     done: list[str] = []
     refused: dict[str, str] = {}
     for record in records:

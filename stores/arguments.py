@@ -132,6 +132,8 @@ def check_amendment(thread_id: str, change: Amendment) -> None:
     for name, seq in change.names.items():
         check_id("checkpoint name", name)
         _check_count(f"thread {thread_id!r}: checkpoint {name!r}", seq)
+    for tag in change.tags:
+        check_id("tag", tag)
     if change.retention is not None:
         check_retention(f"thread {thread_id!r}", change.retention)
     for what, number in (("floor", change.floor), ("tidied", change.tidied)):

@@ -225,6 +225,9 @@ class _MemoryTransaction(Transaction):
     def update_thread(self, thread: ThreadRecord) -> None:
         self._rows[thread.thread_id] = thread
 
+    def set_tags(self, thread: ThreadRecord) -> None:
+        self._rows[thread.thread_id] = thread
+
     def move_thread(self, thread: ThreadRecord) -> None:
         self._rows[thread.thread_id] = thread
 

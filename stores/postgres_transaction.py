@@ -83,6 +83,9 @@ class PostgresTransaction(Transaction):
         self._run("delete_messages", thread.thread_id)
         self._run("delete_runs", thread.thread_id)
 
+    def set_tags(self, thread: ThreadRecord) -> None:
+        self._run("set_tags", thread.thread_id, list(thread.tags))
+
     def move_thread(self, thread: ThreadRecord) -> None:
         self._run("update_thread", thread_input(thread))
         origin = thread.origin

@@ -175,6 +175,8 @@ class Amendment:
     """A new retention; None leaves it."""
     names: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Names to give to checkpoints; 0 takes a name away."""
+    tags: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    """Tags to put on the thread (True), after those it has, or to take off it (False)."""
     floor: int | None = None
     """Raises the floor to this seq, at most to the head. From then on no name and no fork may refer to what is below
     it, but for what names and forks refer to already."""

@@ -58,6 +58,7 @@ class RedisUpkeep(BackedStore):
             "" if change.floor is None else change.floor,
             "" if change.tidied is None else change.tidied,
             *flat(list(change.names.items())),
+            *flat([(tag, int(put)) for tag, put in change.tags.items()]),
         )
         if verdict == b"unknown":
             raise UnknownThread(thread_id, self.where)

@@ -272,6 +272,9 @@ class _SqliteTransaction(Transaction):
     def update_thread(self, thread: ThreadRecord) -> None:
         self._connection.execute(self._sql["update_thread"], thread_cells(thread)[:CHANGING_CELLS])
 
+    def set_tags(self, thread: ThreadRecord) -> None:
+        self._connection.execute(self._sql["set_tags"], (thread.thread_id, canonical_json(thread.tags)))
+
     def move_thread(self, thread: ThreadRecord) -> None:
         self.update_thread(thread)
         origin = thread.origin

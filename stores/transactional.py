@@ -59,6 +59,10 @@ class Transaction(ABC):
         """Replace what of a locked row can change: not metadata, tags, origin or creation time."""
 
     @abstractmethod
+    def set_tags(self, thread: ThreadRecord) -> None:
+        """Replace the tags of a locked row."""
+
+    @abstractmethod
     def move_thread(self, thread: ThreadRecord) -> None:
         """`update_thread`, and replace the origin too."""
 
@@ -226,6 +230,8 @@ class TransactionalStore(BackedStore):
             after = amended(row, change, tx.forks(thread_id) if change.names and row.floor else ())
             if after != row:
                 tx.update_thread(after)
+            if after.tags != row.tags:
+                tx.set_tags(after)
             return after
 
     def _rewrite(self, thread_id: str, old: Sequence[Segment], new: Sequence[StoredSegment]) -> bool:

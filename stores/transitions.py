@@ -252,9 +252,11 @@ def amended(row: ThreadRecord, change: Amendment, forks: Sequence[Fork]) -> Thre
         raise StoreMisuse(
             f"thread {row.thread_id!r}: its newest checkpoint is {row.head}; a floor of {change.floor} would drop it"
         )
+    kept = tuple(tag for tag in row.tags if change.tags.get(tag, True))
     return replace(
         row,
         names=names,
+        tags=(*kept, *(tag for tag, put in change.tags.items() if put and tag not in kept)),
         retention=row.retention if change.retention is None else change.retention,
         floor=max(row.floor, change.floor or 0),
         tidied=max(row.tidied, change.tidied or 0),

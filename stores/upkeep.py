@@ -17,8 +17,8 @@ class Upkeep(ABC):
 
     @abstractmethod
     def amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
-        """Change a thread's retention, names, floor or housekeeping mark under the thread's lock; its owner, if it has
-        one, goes on. Returns the row after it.
+        """Change a thread's retention, names, tags, floor or housekeeping mark under the thread's lock; its owner, if
+        it has one, goes on. Returns the row after it.
 
         Raises `StoreMisuse` for a name of a checkpoint that is not there or may be gone, or a floor beyond the head;
         `UnknownThread`.

@@ -16,7 +16,7 @@ from ..stores.records import (
     ThreadFilter,
 )
 from .harness import StoreSuite
-from .samples import commit, history
+from .samples import commit, history, owned
 
 KEEP = Retention(max_checkpoints=3, keep_for=timedelta(hours=1.5), delete_after=timedelta(days=2))
 
@@ -75,6 +75,23 @@ class Amendments(StoreSuite):
         store.amend("t", Amendment(names={"kept": 1}))
         store.amend("t", Amendment(floor=3))
         assert store.amend("t", Amendment(names={"again": 1})).names == {"kept": 1, "again": 1}
+
+    def test_tags_are_put_on_and_taken_off(self, store: CheckpointStore) -> None:
+        """Also while somebody owns the thread, whose commits leave them alone; listings go by them at once."""
+        owned(store, "t", tags=("a", "b"), metadata={"m": [1]})
+        row = store.amend("t", Amendment(tags={"größer/'x\"": True, "a": False, "b": True, "none": False}))
+        assert row.tags == ("b", "größer/'x\"")
+        store.commit([commit(1, head=1)])
+        assert store.thread("t").tags == ("b", "größer/'x\"")
+        assert [one.thread_id for one in store.threads(ThreadFilter(tag="größer/'x\"")).threads] == ["t"]
+        assert not store.threads(ThreadFilter(tag="a")).threads
+        after = store.amend("t", Amendment(tags={"größer/'x\"": False, "b": False}, names={"n": 1}))
+        assert (after.tags, after.names, after.metadata) == ((), {"n": 1}, {"m": [1]})
+        assert store.amend("t", Amendment(tags={"c": True})).tags == ("c",)
+        for wrong in ("", "x" * 513, "a\0"):
+            with pytest.raises(StoreMisuse):
+                store.amend("t", Amendment(tags={wrong: True}))
+        assert store.thread("t").tags == ("c",)
 
     def test_amending_an_unknown_thread(self, store: CheckpointStore) -> None:
         with pytest.raises(UnknownThread):

@@ -17,7 +17,7 @@ from .exits import MEANINGS, Exit
 from .exporting import export
 from .heads import down, up, version
 from .looking import diff, history, ls, show
-from .many import cancel_many, delete_many, resume_many, signal_many
+from .many import cancel_many, delete_many, resume_many, signal_many, tag_many
 from .moving import backup, copy, restore
 from .porting import export_threads, import_threads
 from .rerunning import rerun
@@ -114,6 +114,7 @@ for _name, _function in (
     ("resume", resume_many),
     ("signal", signal_many),
     ("delete", delete_many),
+    ("tag", tag_many),
 ):
     _many.command(name=_name, epilog=_SEE)(command(_function))
 app.add_typer(_many, name="many")

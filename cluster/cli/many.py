@@ -11,7 +11,7 @@ from rich.text import Text
 from ...runtime.errors import InputError
 from ..choosing import Where
 from ..handle import UNSET
-from ..many import Applied, delete_each
+from ..many import Applied, delete_each, tag_each
 from .call import Answer, Call
 from .exits import Exit
 from .inputs import read_value
@@ -95,6 +95,24 @@ def delete_many(call: Call, where: Where, limit: Limit = None, dry_run: DryRun =
     with call.opened() as store:
         done = delete_each(store, where, limit=limit, dry_run=dry_run)
     return _answer(done, "deleted", dry_run)
+
+
+@selecting
+def tag_many(
+    call: Call,
+    where: Where,
+    add: Annotated[list[str] | None, typer.Option("--add", metavar="TAG", help="Put on; may be repeated.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="TAG", help="Take off; may be repeated.")
+    ] = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Put tags on many threads, and take others off, whatever they are doing."""
+    _check(where)
+    with call.opened() as store:
+        done = tag_each(store, where, add=add or (), remove=remove or (), limit=limit, dry_run=dry_run)
+    return _answer(done, "tagged", dry_run)
 
 
 def _check(where: Where) -> None:

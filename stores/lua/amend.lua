@@ -1,7 +1,8 @@
 -- ARGV: retention ('' leaves it), floor ('' leaves it), seq seen by housekeeping ('' leaves it); then names and their
--- checkpoints (pairs, after their number; 0 takes a name away)
+-- checkpoints (pairs, after their number; 0 takes a name away), and tags (pairs alike, with 1 to put one on and 0 to take
+-- it off)
 local retention, floor, tidied = unpack(ARGV, 1, 3)
-local now = row_fields('seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq')
+local now = row_fields('seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq', 'tags')
 if not now.seq then
   return {'unknown'}
 end
@@ -35,6 +36,25 @@ for i = 5, last, 2 do
   else
     redis.call('HSET', ROW, 'name:' .. ARGV[i], ARGV[i + 1])
   end
+end
+if tonumber(ARGV[last + 1]) > 0 then
+  local wanted, tags = {}, {}
+  for i = last + 2, #ARGV, 2 do
+    wanted[ARGV[i]] = ARGV[i + 1]
+  end
+  for _, tag in ipairs(cjson.decode(now.tags)) do
+    if wanted[tag] ~= '0' then
+      tags[#tags + 1] = tag
+      wanted[tag] = nil
+    end
+  end
+  for i = last + 2, #ARGV, 2 do
+    if wanted[ARGV[i]] == '1' then
+      tags[#tags + 1] = ARGV[i]
+    end
+  end
+  -- An empty list would be encoded as an object.
+  redis.call('HSET', ROW, 'tags', #tags > 0 and cjson.encode(tags) or '[]')
 end
 if retention ~= '' then
   redis.call('HSET', ROW, 'retention', retention)

@@ -124,6 +124,9 @@ UPDATE {schema}.threads SET epoch = input.epoch, token = input.token, seq = inpu
     tidied = input.tidied
 FROM {thread_input} WHERE threads.thread_id = input.thread_id
 
+-- name: set_tags
+UPDATE {schema}.threads SET tags = $2::text[] WHERE thread_id = $1
+
 -- name: replace_thread
 UPDATE {schema}.threads SET epoch = input.epoch, token = input.token, seq = input.seq, head = input.head,
     inbox = input.inbox, status = input.status, reason = input.reason, run = input.run, runs = input.runs,

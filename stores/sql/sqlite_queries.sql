@@ -46,6 +46,9 @@ UPDATE threads SET epoch = ?2, token = ?3, seq = ?4, head = ?5, inbox = ?6, stat
     driver = ?18, wake_at = ?19, retention = ?20, names = ?21, floor = ?22, tidied = ?23
 WHERE thread_id = ?1
 
+-- name: set_tags
+UPDATE threads SET tags = ?2 WHERE thread_id = ?1
+
 -- name: set_origin
 UPDATE threads SET origin_thread = ?2, origin_seq = ?3 WHERE thread_id = ?1
 

@@ -135,6 +135,23 @@ def test_cancel_and_delete(client: Steering) -> None:
     assert [row.thread_id for row in client.rows()] == ["queued"]
 
 
+def test_tags(client: Steering) -> None:
+    done = client.tag_many({"status": ["interrupted", "waiting"]}, add=["open", "x"])
+    assert sorted(done.done) == ["a", "b", "c", "h", "i"]
+    client.tag_many({"tag": "open", "graph": "asking"}, remove=["open"], add=["asks"])
+    assert {row.thread_id: row.tags for row in client.rows()} == {
+        **dict.fromkeys("abc", ("x", "asks")),
+        **dict.fromkeys("hi", ("open", "x")),
+        "s": (),
+    }
+    client.resume_many({"tag": "asks"}, "yes")
+    client.pump_all()
+    assert client.store.thread("a").tags == ("x", "asks")
+    for wrong in ({"add": "x"}, {}, {"add": ["x"], "remove": ["x"]}):
+        with pytest.raises(InputError):
+            client.tag_many({}, **wrong)
+
+
 def test_what_no_thread_can_get(client: Steering) -> None:
     before = client.rows()
     with pytest.raises(InputError, match="a signal was named ''"):
