@@ -101,6 +101,11 @@ def _moved(client: Client, folder: Path) -> None:
     assert moved.status == "interrupted"
     assert client.resume_many({"threads": ["moved"]}, "after").done == ("moved",)
     assert (waits.result(timeout=60)["answer"], moved.result(timeout=60)["answer"]) == ("before", "after")
+    client.submit(asking, {"n": 4, "gate": "a very secret gate"}, thread_id="starts")
+    client.export_threads(path, {"threads": ["starts"]}, replace=True)
+    client.import_threads(path, rename={"starts": "started"})
+    with pytest.raises(Interrupted):  # wherever it was when it was written: it starts by itself, and gets as far
+        client.thread("started").result(timeout=60)
 
 
 def test_a_service_is_found_after_its_password_was_changed() -> None:
