@@ -166,7 +166,9 @@ def commit_input(group: Sequence[Encoded]) -> tuple[str, bytes]:
         if commit.applied:
             entry["applied"], entry["applied_by"] = zip(*commit.applied, strict=True)
         if commit.runs:
-            runs = (run_after(None, commit.thread_id, update, commit.at) for update in commit.runs)
+            # A run that began and ended in one commit is told twice, and a statement changes a row once.
+            last = {update.run: update for update in commit.runs}
+            runs = (run_after(None, commit.thread_id, update, commit.at) for update in last.values())
             entry["ends"] = [{**_run_fields(run), **blob.add(run.error)} for run in runs]
         entries.append(entry)
     return _json(entries), blob.whole()

@@ -70,6 +70,18 @@ class Commits(StoreSuite):
         assert [kept.applied for kept in store.messages("t", unread=False)] == [1, 2, 3]
         assert store.messages("t") == ()
 
+    def test_a_run_that_begins_and_ends_in_one_commit(self, store: CheckpointStore) -> None:
+        """Postgres refused it, since its statement would have changed one row twice."""
+        store.create(new_thread(), message("a", created_at=1.0))
+        store.claim("t", epoch=0, token=TOKEN, owner="o")
+        begun = RunUpdate(run=1, status=Status.RUNNING)
+        ended = RunUpdate(run=1, status=Status.FAILED, end=2, reason="boom", error=b"err")
+        (made,) = store.commit([commit(1, 3, run=1, runs=(begun, ended), at=7.0)])
+        assert made == Committed(seq=3, inbox=1)
+        (run,) = store.runs("t")
+        assert (run.status, run.end, run.reason, run.error) == (Status.FAILED, 2, "boom", b"err")
+        assert (run.created_at, run.ended_at) == (1.0, 7.0)
+
     @pytest.mark.parametrize(
         "stale",
         [{"epoch": 0}, {"epoch": 2}, {"token": "other"}, {"first": 2, "last": 2}, {"first": 4, "last": 9}],
