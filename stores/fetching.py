@@ -27,9 +27,9 @@ class Width:
 
     __slots__ = ("count", "most")
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = _MOST, first: int = _FEWEST) -> None:
         self.most = most
-        self.count = min(_FEWEST, most)
+        self.count = min(first, most)
 
     def learn(self, found: Sequence[Segment], *, useful: bool = True) -> None:
         """Note what was found. Where it was of use more is asked for, up to so many bytes; where not, less."""
@@ -41,11 +41,11 @@ class Width:
 
 
 def pages(
-    store: CheckpointStore, thread_id: str, last: int, *, first: int = 1, most: int = _MOST
+    store: CheckpointStore, thread_id: str, last: int, *, first: int = 1, most: int = _MOST, few: bool = False
 ) -> Iterator[list[Segment]]:
     """A thread's segments that overlap commits `first..last`, newest first, fetched as they are asked for, at most
-    `most` at a time."""
-    width = Width(most)
+    `most` at a time. `few`: the first one may well be enough."""
+    width = Width(most, 1 if few else _FEWEST)
     while last >= first:
         found = store.segments(thread_id, first=first, last=last, limit=width.count)
         yield found

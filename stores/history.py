@@ -105,7 +105,7 @@ class HistoryReader:
         """CHECKPOINT rows, newest first. Raises `_Moved` where they are another thread's by now."""
         try:
             for stretch in self._stretches():
-                for rows in self._checkpoints_of(stretch, before):
+                for rows in self._checkpoints_of(stretch, before, limit):
                     self._check_moved()
                     yield [(stretch.thread_id, row) for row in rows]
                     limit = None if limit is None else limit - len(rows)
@@ -245,11 +245,13 @@ class HistoryReader:
         segments = self.store.segments(stretch.thread_id, first=first, last=last)
         return [row for row in _rows(reversed(segments)) if first <= row.checkpoint <= last]
 
-    def _checkpoints_of(self, stretch: Stretch, before: int | None) -> Iterator[list[Row]]:
+    def _checkpoints_of(self, stretch: Stretch, before: int | None, limit: int | None) -> Iterator[list[Row]]:
         ends = [last for last in (stretch.last, None if before is None else before - 1) if last is not None]
         last = min(ends) if ends else self.store.thread(stretch.thread_id).seq
         first = max(stretch.first, stretch.floor)
-        for segment, low, high in _portions(pages(self.store, stretch.thread_id, last, first=first), last):
+        few = limit is not None and limit <= _FEWEST
+        segments = pages(self.store, stretch.thread_id, last, first=first, few=few)
+        for segment, low, high in _portions(segments, last):
             self._enter(stretch)
             told = _learn([segment], low, high, stretch.known)
             found = [
