@@ -49,9 +49,10 @@ class RayTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
 
 
 def check_places(items: Sequence[pytest.Item]) -> None:
-    """Raise `UsageError` for a test with the local head that is not where `RAY` says."""
+    """Raise `UsageError` for a test with the local head that is not where `RAY` says. (Who makes a cluster asks for the
+    head to stay out of it.)"""
     for item in items:
-        if "head" in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(RAY):
+        if "head" in getattr(item, "fixturenames", ()) and not item.nodeid.startswith(RAY + OWN_CLUSTERS):
             raise pytest.UsageError(f"{item.nodeid} uses the local head: name its file in RAY of tests/side_by_side.py")
 
 
