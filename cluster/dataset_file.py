@@ -55,6 +55,16 @@ def write_file(reader: pa.RecordBatchReader, path: Path, file_format: FileFormat
     return Written(path=path, rows=rows, groups=groups, size=size, schema=reader.schema)
 
 
+def write_text(text: str, path: Path, *, replace: bool = False) -> None:
+    """Write a text as UTF-8, whole or not at all. Raises as `check_target`."""
+    check_target(path, replace=replace)
+    try:
+        with beside(path) as part:
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ClientError(f"{path} cannot be written: {error}") from error
+
+
 def check_target(path: Path, *, replace: bool = False) -> None:
     """Raise `ClientError` where no file can be written at `path`, or one is there that is not to be replaced."""
     if path.exists() and not path.is_file():

@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..runtime.batches import RERUNS, Ended, Item, Outcome, thread_of
+from ..runtime.batches import Ended, Item, Outcome, thread_of
 from ..runtime.errors import InputError
-from ..runtime.restore import load_control, load_values
 from ..runtime.snapshots import checkpoint_id
 from ..stores.base import CheckpointStore
 from ..stores.errors import Refused, UnknownThread
-from ..stores.history import HistoryReader
 from ..stores.records import PARKED, Status
+from .compare_page import comparison_page
+from .compare_summary import Comparison, summed
+from .comparing import batch_values, compare_batch
+from .dataset_file import write_text
 from .errors import ClientError
 from .handle import ThreadHandle
 from .looks import deadline_of, looks
@@ -146,6 +149,30 @@ class BatchRerun:
         ]
         return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
+    def compare(self, measures: Sequence[str] = ()) -> pa.Table:
+        """Old against new, one row an item, as far as the batch has come: `thread_id`, `rerun_id`, `checkpoint_id`,
+        `outcome`, `old_status`, `new_status`, `same` (status and final state), `keys` (of the state, that differ),
+        `diff` (for people), `old_steps`, `new_steps`, `old_seconds`, `new_seconds` (from the checkpoint to the end of
+        the run; null until that), and `problem`, the reason where there was nothing to compare.
+
+        `measures` names numbers in the final states, a key or a path as `usage.tokens`: each gets two columns,
+        `old.NAME` and `new.NAME`, null where there is no number. Raises `InputError`, `StoreUnavailable`.
+        """
+        return self.compare_batches(measures).read_all()
+
+    def compare_batches(self, measures: Sequence[str] = ()) -> pa.RecordBatchReader:
+        """`compare`, as record batches of at most 1,024 rows: any number of threads in little memory."""
+        return compare_batch(self._store, self.batch_id, measures)
+
+    def compare_page(self, path: str | Path, measures: Sequence[str] = (), *, replace: bool = False) -> Comparison:
+        """Write the comparison as one HTML page with plots, which loads nothing from elsewhere; returns its sums.
+        Raises as `compare`; `ClientError` where no file can be written, or one is there that is not to be replaced."""
+        found = Comparison(self.batch_id, tuple(measures))
+        for _ in summed(self.compare_batches(measures), found):
+            continue
+        write_text(comparison_page(found), Path(path), replace=replace)
+        return found
+
     def wait(self, timeout: float | timedelta | None = None, *, console: Console | None = None) -> RerunProgress:
         """Wait until every item has ended, or the batch waits for somebody: it is paused, or too many have failed. With
         a `console` a bar shows how far it is, and how long it will take. Raises `TimeoutError`; the batch goes on."""
@@ -214,13 +241,7 @@ class BatchRerun:
         return self._values("effects", "graph_key", "version", "concurrency", "rate", "max_failures")
 
     def _values(self, *channels: str) -> dict[str, Any]:
-        record = self.thread.info
-        if not record.head:
-            return {}
-        reader = HistoryReader(self._store, record.thread_id, record=record)
-        manifest = load_control(reader, record.head).manifest
-        wanted = {name: manifest[name] for name in channels if name in manifest}
-        return dict(load_values(reader, wanted, RERUNS.codec, at=record.head))
+        return batch_values(self._store, self.thread.info, *channels)
 
 
 _TEXTS = ("thread_id", "rerun_id", "checkpoint_id", "outcome", "reason")

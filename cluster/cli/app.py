@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from .call import Answer, Call, command
+from .comparing import compare
 from .draining import drain
 from .driving import attach, cancel, fork, pause, resume, retry, run, signal, update
 from .exits import MEANINGS, Exit
@@ -91,8 +92,8 @@ def _main(
 
 
 _THREADS: tuple[Callable[..., Answer], ...] = (
-    run, attach, ls, show, history, diff, resume, signal, retry, cancel, pause, fork, rerun, update, replay, step,
-    breakpoints, export, up, drain
+    run, attach, ls, show, history, diff, resume, signal, retry, cancel, pause, fork, rerun, compare, update, replay,
+    step, breakpoints, export, up, drain
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))

@@ -13,7 +13,7 @@ from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import INPUT, InputPayload, pack_input
 from perdure.runtime.waking import wake_message
 from perdure.stores.errors import Refused, ThreadExists
-from perdure.stores.records import GraphRecord, Message, Status, ThreadRecord
+from perdure.stores.records import Expect, GraphRecord, Message, Status, ThreadRecord
 from tests.runtime.test_checkpoint_kills import own
 
 
@@ -40,6 +40,16 @@ class PumpedClient(BatchReruns):
             **record,
         )
         self.store.create(row, message)
+
+    def more(self, graph: CompiledGraph, input: Any, thread_id: str) -> None:
+        """Give a thread another run."""
+        self.graphs[graph.name] = graph
+        payload = pack_input(graph.codec, InputPayload(input, RunOptions()))
+        self.store.deliver(
+            thread_id,
+            Message(message_id=self._clock.unique(), kind=INPUT, payload=payload),
+            Expect(statuses=frozenset(Status)),
+        )
 
     def thread(self, thread_id: str, *, graph: CompiledGraph | None = None) -> ThreadHandle:
         run = self.store.thread(thread_id).runs

@@ -1,0 +1,111 @@
+"""The sums of a comparison: of a batch of any size, as its rows go by."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+_POINTS = 1000
+"""Pairs that are kept of each number, for plots: a random choice, the same each time."""
+_ROWS = 100
+"""Threads that are kept as examples."""
+
+
+@dataclass(slots=True)
+class Pairs:
+    """A number that was compared."""
+
+    label: str
+    old: str
+    """Its columns."""
+    new: str
+    count: int = 0
+    """Threads of which both sides are known."""
+    lower: int = 0
+    higher: int = 0
+    """In how many of them the new one is lower, or higher."""
+    old_sum: float = 0.0
+    new_sum: float = 0.0
+    points: list[tuple[float, float]] = field(default_factory=list)
+    """(old, new) of at most 1,000 threads."""
+    _random: random.Random = field(default_factory=lambda: random.Random(0), repr=False)
+
+    @property
+    def old_mean(self) -> float | None:
+        """The mean of the originals; None without any."""
+        return self.old_sum / self.count if self.count else None
+
+    @property
+    def new_mean(self) -> float | None:
+        """The mean of the re-runs; None without any."""
+        return self.new_sum / self.count if self.count else None
+
+    def add(self, old: float | None, new: float | None) -> None:
+        """Take a thread in. What is unknown or not finite is left out."""
+        if old is None or new is None or not (math.isfinite(old) and math.isfinite(new)):
+            return
+        self.count += 1
+        self.lower += new < old
+        self.higher += new > old
+        self.old_sum += old
+        self.new_sum += new
+        if len(self.points) < _POINTS:
+            self.points.append((old, new))
+        elif (place := self._random.randrange(self.count)) < _POINTS:
+            self.points[place] = (old, new)
+
+
+class Comparison:
+    """What a batch came to beside its originals, in sums."""
+
+    def __init__(self, batch_id: str, measures: tuple[str, ...] = ()) -> None:
+        self.batch_id = batch_id
+        self.rows = 0
+        self.same = 0
+        """Threads with the same status and final state."""
+        self.differing = 0
+        self.problems = 0
+        """Threads with nothing to compare."""
+        self.statuses: Counter[tuple[str, str]] = Counter()
+        """How many went from which status to which."""
+        self.keys: Counter[str] = Counter()
+        """In how many threads each key of the state differs."""
+        self.numbers = [
+            Pairs("steps", "old_steps", "new_steps"),
+            Pairs("seconds", "old_seconds", "new_seconds"),
+            *(Pairs(name, f"old.{name}", f"new.{name}") for name in measures),
+        ]
+        """Steps, seconds, and the measures that were asked for."""
+        self.examples: list[dict[str, Any]] = []
+        """The rows of the first hundred threads that differ, or could not be compared."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take a row in."""
+        self.rows += 1
+        if row["problem"] is not None:
+            self.problems += 1
+        elif row["same"]:
+            self.same += 1
+        else:
+            self.differing += 1
+        if row["old_status"] is not None and row["new_status"] is not None:
+            self.statuses[row["old_status"], row["new_status"]] += 1
+        self.keys.update(row["keys"] or ())
+        for pairs in self.numbers:
+            pairs.add(row[pairs.old], row[pairs.new])
+        if not row["same"] and len(self.examples) < _ROWS:
+            self.examples.append(dict(row))
+
+
+def summed(batches: pa.RecordBatchReader, into: Comparison) -> Iterator[pa.RecordBatch]:
+    """The batches, each once it was taken into the sums."""
+    for batch in batches:
+        for row in batch.to_pylist():
+            into.add(row)
+        yield batch
