@@ -189,12 +189,16 @@ class Clerk:
         """Seconds until heartbeats are to be written; infinite if there are none."""
         return self._next_beat - self._clock.monotonic() if self._told else float("inf")
 
-    def write_beats(self) -> None:
-        """Record the newest heartbeats."""
+    def note_beats(self) -> None:
+        """Record the newest heartbeats in the commit that comes next."""
         for path in sorted(self._told):
             if path in self.at.beats:
                 self._recorder.beat(path, self.at.beats[path])
         self._told.clear()
+
+    def write_beats(self) -> None:
+        """Record the newest heartbeats now."""
+        self.note_beats()
         self._recorder.hand_over()
         self._next_beat = self._clock.monotonic() + self._pause
         self._pause = min(self._pause * GROWTH, LONGEST_PAUSE)

@@ -391,6 +391,7 @@ class ThreadLoop:
         unread = [message for message in self.at.mail if message.kind == SIGNAL] if action.status.ended else []
         self._recorder.abandon(unread)
         wake_at = None if action.wake_at == self._wake_at else action.wake_at
+        self._clerk.note_beats()
         self._recorder.open().settle(action.status, reason, action.waits, self._mail.seen, wake_at)
         self._recorder.seal()
         yield from self._until_durable()

@@ -74,6 +74,7 @@ class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True):
     done: tuple[Any, ...]
     branch: int
     born: int | None
+    lag: int
     # Up to here the fields of the runtime's control records; the rest is LangGraph's.
     id: str
     parent_id: str

@@ -170,6 +170,7 @@ def _record(
         done=(),
         branch=0,
         born=None,
+        lag=0,
         id=checkpoint_id,
         parent_id=parent_id,
         writes_from=writes_from,

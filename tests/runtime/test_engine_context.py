@@ -75,6 +75,23 @@ def test_a_heartbeat_is_seen_from_outside_and_by_the_next_run(store: CheckpointS
     assert seen[2] == 1
 
 
+def test_the_last_of_quick_heartbeats_is_kept_by_a_thread_that_waits(store: CheckpointStore) -> None:
+    """They are written once a second at most; one that came just before its thread was parked was lost."""
+    seen: list[Any] = []
+
+    def node(state: State) -> State:
+        seen.append(get_context().last_heartbeat)
+        for number in range(3):
+            heartbeat(number)
+        return {"items": [interrupt("well?")]}
+
+    graph = chain({"a": node}, store)
+    graph.invoke({}, THREAD)
+    assert [one.heartbeat for one in graph.get_state(THREAD).tasks] == [2]
+    graph.invoke(Command(resume="fine"), THREAD)
+    assert seen == [None, 2]
+
+
 def test_keys_differ_where_effects_do(store: CheckpointStore) -> None:
     graph = chain({"a": key_of, "b": key_of}, store)
     first = graph.invoke({}, THREAD)["items"]
