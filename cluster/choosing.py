@@ -182,7 +182,7 @@ def place_of(store: CheckpointStore, record: ThreadRecord, at: At, handle: Calla
 
 
 def _newest(store: CheckpointStore, record: ThreadRecord, fits: Callable[[int, Control], bool], why: str) -> Place:
-    for seq, control in _led_to_head(store, record):
+    for seq, control in led_to_head(store, record):
         if fits(seq, control):
             if not control.next:
                 raise Skip(f"nothing was left to run at its checkpoint {checkpoint_id(seq)}; choose an earlier one")
@@ -192,7 +192,7 @@ def _newest(store: CheckpointStore, record: ThreadRecord, fits: Callable[[int, C
 
 def _first_before(store: CheckpointStore, record: ThreadRecord, node: str) -> Place:
     found: Place | None = None
-    for seq, control in _led_to_head(store, record):
+    for seq, control in led_to_head(store, record):
         if control.run != record.run:
             break
         if any(task.node == node for task in control.next):
@@ -202,7 +202,7 @@ def _first_before(store: CheckpointStore, record: ThreadRecord, node: str) -> Pl
     return found
 
 
-def _led_to_head(store: CheckpointStore, record: ThreadRecord) -> Iterator[tuple[int, Control]]:
+def led_to_head(store: CheckpointStore, record: ThreadRecord) -> Iterator[tuple[int, Control]]:
     """The checkpoints that the present state came from, newest first, as far back as they are kept."""
     wanted = record.head
     for thread_id, row in HistoryReader(store, record.thread_id).checkpoints():

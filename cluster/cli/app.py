@@ -21,6 +21,7 @@ from .looking import diff, history, ls, show
 from .many import cancel_many, delete_many, resume_many, signal_many, tag_many
 from .moving import backup, copy, restore
 from .porting import export_threads, import_threads
+from .replay_checking import replay_check_command
 from .rerunning import rerun
 from .stepping import breakpoints, replay, step
 from .storing import migrate, names, prune, stats, verify
@@ -97,6 +98,7 @@ _THREADS: tuple[Callable[..., Answer], ...] = (
 )  # fmt: skip
 for _function in _THREADS:
     app.command(epilog=_SEE)(command(_function))
+app.command(name="replay-check", epilog=_SEE)(command(replay_check_command))
 for _function in (down, version):
     app.command(epilog=_SEE)(command(_function, anywhere=True))
 
