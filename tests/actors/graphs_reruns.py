@@ -1,12 +1,16 @@
-"""A graph that pays, and notes outside of the store what it has paid."""
+"""A graph that pays, and notes outside of the store what it has paid; its newer version waits at a gate."""
 
 from __future__ import annotations
 
 import operator
+import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from perdure import END, START, StateGraph, task
+
+GATE = "open"
+"""File in the folder; the newer version's last node does not end before it is there."""
 
 
 class State(TypedDict, total=False):
@@ -35,6 +39,11 @@ def report(state: State) -> State:
 
 
 def better_report(state: State) -> State:
+    deadline = time.monotonic() + 60
+    while not Path(state["folder"], GATE).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody has opened the gate for {state['number']}")
+        time.sleep(0.01)
     return {"done": ["new report"]}
 
 
