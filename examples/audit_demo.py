@@ -65,7 +65,7 @@ def run_demo(root: Path | None, threshold: int, keep: Path | None, console: Cons
     with tempfile.TemporaryDirectory(prefix="perdure-demo-") as name:
         folder = keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        with _own_head(Path(name), console) as head, connect(f"sqlite:///{folder}/audit.db", head=head) as client:
+        with own_head(Path(name), console) as head, connect(f"sqlite:///{folder}/audit.db", head=head) as client:
             ready = time.monotonic() - began
             console.print(f"A Ray head of its own and {client.store.url}: ready after {ready:.1f} s", soft_wrap=True)
             Demo(client, folder / "journal", console).run(root, threshold)
@@ -73,7 +73,7 @@ def run_demo(root: Path | None, threshold: int, keep: Path | None, console: Cons
 
 
 @contextmanager
-def _own_head(folder: Path, console: Console) -> Iterator[HeadOptions]:
+def own_head(folder: Path, console: Console) -> Iterator[HeadOptions]:
     """A head that is nobody else's, and that is gone afterwards with all its processes."""
     # Short: should this process itself be killed, the head ends by itself once the audit is over.
     cpus = min(MAX_CPUS, os.cpu_count() or 1)
