@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import appends, crowd, fanout, loads, losses, parked, plot, recovery, steps, threads, travel
+from . import appends, crowd, fanout, loads, losses, parked, plot, recovery, rerun, steps, threads, travel
 from .amounts import QUICK, Amounts
 from .backends import Backend, backends
 from .cluster import Bench, bench
@@ -19,7 +19,7 @@ STORES = ("steps", "appends", "loads", "crowd")
 """What the name `stores` stands for."""
 FULL = Amounts()
 
-NAMES = (*STORES, "threads", "fanout", "recovery", "parked", "losses", "travel")
+NAMES = (*STORES, "threads", "fanout", "recovery", "parked", "losses", "travel", "rerun")
 BACKENDS = ("sqlite", "postgres", "redis")
 
 
@@ -79,6 +79,8 @@ def measure(place: Bench, report: Report, backend: Backend, names: Sequence[str]
         losses.run(place, report, backend, kills=amounts.supervisors, threads=amounts.unfinished, nodes=amounts.nodes)
     if "travel" in names and backend.name in ("sqlite", "postgres"):
         travel.run(report, backend, steps=amounts.travel, visits=amounts.visits)
+    if "rerun" in names and backend.name == "postgres":
+        rerun.run(place, report, backend, threads=amounts.reruns)
 
 
 def _chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:

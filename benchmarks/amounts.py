@@ -40,6 +40,8 @@ class Amounts:
     """Steps of the thread whose past is visited."""
     visits: int = 200
     """Of each kind."""
+    reruns: int = 10_000
+    """Recorded threads that are run again."""
 
 
 QUICK = Amounts(
@@ -60,5 +62,6 @@ QUICK = Amounts(
     nodes=1,
     travel=80,
     visits=3,
+    reruns=40,
 )
 """Shows that everything works, and nothing else."""

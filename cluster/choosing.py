@@ -205,7 +205,7 @@ def _first_before(store: CheckpointStore, record: ThreadRecord, node: str) -> Pl
 def led_to_head(store: CheckpointStore, record: ThreadRecord) -> Iterator[tuple[int, Control]]:
     """The checkpoints that the present state came from, newest first, as far back as they are kept."""
     wanted = record.head
-    for thread_id, row in HistoryReader(store, record.thread_id).checkpoints():
+    for thread_id, row in HistoryReader(store, record.thread_id, record=record).checkpoints():
         if row.checkpoint > wanted:
             continue  # of a branch that was left
         if row.checkpoint < wanted or not wanted:

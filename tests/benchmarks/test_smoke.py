@@ -36,6 +36,7 @@ TINY = Amounts(
     kills=1,
     travel=6,
     visits=2,
+    reruns=8,
 )
 ROOT = Path(__file__).parents[2]
 SIDES = {"perdure": perdure_side, "langgraph": langgraph_side, "dbos": dbos_side}
@@ -59,7 +60,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 PARTS = {
     "sqlite": ("steps", "appends", "loads", "travel"),
-    "postgres": ("appends", "crowd", "threads", "travel"),
+    "postgres": ("appends", "crowd", "threads", "travel", "rerun"),
     "redis": ("steps", "loads"),
 }
 """Each part at least once, and of each database what is its own; services take seconds to start."""
