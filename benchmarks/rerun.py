@@ -14,7 +14,7 @@ import psycopg
 
 from perdure import BatchRerun, Client, Status
 from perdure.runtime.batches import Outcome
-from tests.actors.services import stop
+from tests.actors.services import strike_owner
 
 from .backends import Backend
 from .cluster import Bench
@@ -130,16 +130,10 @@ def _kill(client: Client, batch: BatchRerun, kind: str, share: float) -> bool:
 
 
 def _kill_owner(client: Client, batch: BatchRerun) -> bool:
-    """Kill the batch's owner: frozen first, for it might park the batch meanwhile. False where the batch has ended."""
-    while not (record := client.store.thread(batch.batch_id)).status.ended:
-        owner = record.owner
-        pid = next((lease.pid for lease in client.store.owners() if owner and lease.owner == owner), 0)
-        if pid:
-            process = stop(pid)
-            is_owner = client.store.thread(batch.batch_id).owner == owner
-            process.send(signal.SIGKILL if is_owner else signal.SIGCONT)
-            if is_owner:
-                return True
+    """Kill the batch's owner, as soon as it has one. False where the batch has ended before."""
+    while not batch.status.ended:
+        if strike_owner(client, batch.batch_id):
+            return True
         time.sleep(0.002)
     return False
 

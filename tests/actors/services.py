@@ -118,6 +118,22 @@ def owner_pid(client: Client, thread_id: str) -> int:
     return eventually(look, what=f"an owner of {thread_id}")
 
 
+def strike_owner(client: Client, thread_id: str) -> bool:
+    """Kill the process that owns a thread, and say whether one did at this moment. It is frozen first, for it might
+    give the thread back meanwhile: then it goes on."""
+    owner = client.store.thread(thread_id).owner
+    lease = next((lease for lease in client.store.owners() if owner and lease.owner == owner), None)
+    if lease is None or not ProcessId(lease.pid, lease.started).alive:
+        return False  # of one that has died, the lease stays for a while
+    try:
+        process = stop(lease.pid)
+    except ProcessLookupError:
+        return False  # it has just ended
+    is_owner = client.store.thread(thread_id).owner == owner
+    process.send(signal.SIGKILL if is_owner else signal.SIGCONT)
+    return is_owner
+
+
 def supervisor_process(client: Client) -> ProcessId:
     """The process that the supervisor is in; waits for it where it is being restarted."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 
 from perdure import Client, Status
 from perdure.runtime.batches import Outcome
 from tests.actors.graphs_reruns import GATE, NEW, OLD
-from tests.actors.services import stop
+from tests.actors.services import strike_owner
 
 MANY = 6
 
@@ -34,17 +33,8 @@ def test_a_batch_outlives_its_owners(client: Client, folder: str) -> None:
 
 
 def kill_owner(client: Client, thread_id: str) -> None:
-    """Kill the process that owns the thread, at some moment when one does. It is frozen first, for it might give the
-    thread back meanwhile: then it goes on, and the next is tried."""
+    """Kill the process that owns the thread, as soon as one does. Between two looks of a batch none does."""
     deadline = time.monotonic() + 60
-    while True:
+    while not strike_owner(client, thread_id):
         assert time.monotonic() < deadline, f"{thread_id} had no owner that could be killed"
-        owner = client.store.thread(thread_id).owner
-        pid = next((lease.pid for lease in client.store.owners() if owner and lease.owner == owner), 0)
-        if pid:
-            process = stop(pid)
-            is_owner = client.store.thread(thread_id).owner == owner
-            process.send(signal.SIGKILL if is_owner else signal.SIGCONT)
-            if is_owner:
-                return
         time.sleep(0.002)
