@@ -14,10 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 RAY = (
     "tests/actors/",
-    "tests/benchmarks/",
     "tests/chaos/",
     "tests/cluster/",
-    "tests/examples/",
     "tests/faults/test_busy_storms.py",
     "tests/faults/test_hard_nodes.py",
     "tests/faults/test_leaks.py",
@@ -32,8 +30,15 @@ RAY = (
 )
 """Where the tests with the local head are."""
 
-OWN_CLUSTERS = ("tests/cluster/test_head.py", "tests/faults/test_head_lost.py", "tests/nodes/")
-"""Where those with clusters of their own are: also together, but in whichever process has time."""
+OWN_CLUSTERS = (
+    "tests/benchmarks/",
+    "tests/cluster/test_cli.py::test_up_and_down",
+    "tests/cluster/test_head.py",
+    "tests/examples/",
+    "tests/faults/test_head_lost.py",
+    "tests/nodes/",
+)
+"""Where those with clusters of their own are, and some more, so that both processes end at about the same time."""
 
 EXTERNAL = ("PERDURE_TEST_POSTGRES", "PERDURE_TEST_REDIS", "PERDURE_TEST_REDIS_CLUSTER")
 """Variables that name servers which are there already. Tests empty them."""

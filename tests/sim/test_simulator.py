@@ -18,7 +18,7 @@ from tests.sim.graphs import GRAPHS, graph_named
 from tests.sim.seeds import Failure, caught, faultless, play, play_many
 from tests.sim.world import UNTOUCHED
 
-SEEDS = 600
+SEEDS = 400
 MANY_SEEDS = 40_000
 CHUNK = 50
 SEED = int(os.environ.get("PERDURE_SIM_SEED", "81"))
