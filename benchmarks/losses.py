@@ -112,8 +112,8 @@ def _nodes(bench: Bench, graph: Any, url: str, nodes: int) -> list[float]:
             # A service of its own each time: the last one's actors, idle by now, would take all threads.
             with connect(url, address=machines.address, shared_path=url.startswith("sqlite:")) as client:
                 found += _node(bench, graph, client, machines)
+                machines.forget("a")
                 end(client)
-            machines.forget("a")
     return found
 
 
