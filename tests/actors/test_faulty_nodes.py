@@ -94,11 +94,13 @@ def test_a_retry_before_the_cause_is_gone_pauses_again(client: Client, folder: s
     thread.retry()
     with pytest.raises(Paused, match="'fault'"):
         thread.result(timeout=60)
-    assert len(lines(folder, "fault")) == deaths + 3
+    # Here too the first death may come before what is ahead of the node was durable: that the retry was begun.
+    more = len(lines(folder, "fault")) - deaths
+    assert more in (3, 4)
     thread.cancel("it is hopeless")
     with pytest.raises(Cancelled, match="hopeless"):
         thread.result(timeout=20)
-    assert len(lines(folder, "fault")) == deaths + 3
+    assert len(lines(folder, "fault")) == deaths + more
 
 
 def test_what_ends_the_process_before_the_input_is_taken_is_paused_too(client: Client, folder: str) -> None:
