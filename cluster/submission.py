@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from ..runtime.checkpoints import Checkpoints
 from ..runtime.clock import Clock
 from ..runtime.compiled import CompiledGraph
-from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, named_nodes
+from ..runtime.options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, given_metadata, named_nodes
 from ..runtime.payloads import INPUT, InputPayload, pack_input
 from ..stores.records import SERVICE, GraphRecord, Message, Retention, ThreadRecord
 
@@ -101,7 +101,7 @@ class Wishes:
             interrupt_before=tuple(self.interrupt_before) if self.interrupt_before is not None else None,
             interrupt_after=tuple(self.interrupt_after) if self.interrupt_after is not None else None,
             configurable=dict(self.configurable or {}),
-            metadata=dict(self.metadata or {}),
+            metadata=given_metadata(self.metadata),
             tags=tuple(self.tags),
         )
         for nodes in (options.interrupt_before, options.interrupt_after):

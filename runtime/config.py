@@ -9,7 +9,7 @@ from uuid import UUID
 
 from .checkpoints import Checkpoints
 from .errors import InputError
-from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, node_list
+from .options import DEFAULT_RECURSION_LIMIT, Durability, RunOptions, given_metadata, node_list
 from .snapshots import checkpoint_seq
 
 _KNOWN = frozenset(
@@ -67,7 +67,7 @@ def read_config(
         "interrupt_before": node_list(interrupt_before) if interrupt_before is not None else None,
         "interrupt_after": node_list(interrupt_after) if interrupt_after is not None else None,
         "configurable": {key: value for key, value in configurable.items() if key not in _OURS},
-        "metadata": dict(given.get("metadata") or {}),
+        "metadata": given_metadata(given.get("metadata")),
         "tags": tuple(given.get("tags") or ()),
     }
     seq = checkpoint_seq(thread_id, chosen) if chosen not in (None, "") else 0

@@ -14,6 +14,7 @@ from ..stores.segments import Kind
 from .clock import Clock
 from .control import Control
 from .errors import InputError
+from .options import given_metadata
 from .payloads import BREAKPOINTS, RETRY, UPDATE, pack
 from .position import FORKED
 from .reruns import Effects, new_rerun
@@ -93,10 +94,7 @@ def fork_record(
 
 
 def _metadata(origin: ThreadRecord, seq: int, run: int, wishes: ForkWishes) -> dict[str, Any]:
-    for name in (RERUN, BATCH):
-        if wishes.metadata is not None and name in wishes.metadata:
-            raise InputError(f"the metadata key {name!r} is kept for re-runs: fork(effects=...) makes one")
-    given = wishes.metadata if wishes.metadata is not None else origin.metadata
+    given = given_metadata(wishes.metadata) if wishes.metadata is not None else origin.metadata
     # A fork of a re-run is none, unless it is made one.
     metadata = {name: value for name, value in given.items() if name not in (RERUN, BATCH)}
     if wishes.effects is not None:

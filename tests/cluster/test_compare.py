@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import pyarrow.parquet as pq
 import pytest
 
-from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, UnknownThread, open_store
+from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, UnknownThread
 from perdure.cluster.cli.call import Call
 from perdure.cluster.cli.comparing import compare
 from perdure.cluster.compare_page import comparison_page
@@ -23,7 +23,10 @@ from perdure.cluster.errors import ClientError
 from perdure.stores.deletion import delete_thread
 from perdure.stores.memory import MemoryStore
 from tests.cluster.pumping import PumpedClient
+from tests.runtime.conftest import store
 from tests.runtime.engine import chain
+
+__all__ = ["store"]
 
 
 class Bill(TypedDict, total=False):
@@ -46,15 +49,6 @@ def billing(price: int, version: str, *, note: str = "", more: bool = False) -> 
     if more:
         nodes["check"] = lambda state: {}
     return chain(nodes, None, Bill, name="billing", version=version)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointStore]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    with open_store(f"sqlite:///{tmp_path}/s.db") as opened:
-        yield opened
 
 
 def rerun(store: CheckpointStore, new: CompiledGraph, *, old: int = 2) -> tuple[PumpedClient, BatchRerun]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from perdure import END, START, Command, CompiledGraph, InputError, Migration, interrupt, open_store, sleep, task
+from perdure import END, START, Command, CompiledGraph, InputError, Migration, interrupt, sleep, task
 from perdure.cluster.choosing import Where
 from perdure.cluster.cli.call import Call
 from perdure.cluster.cli.exits import Exit
@@ -20,7 +20,10 @@ from perdure.cluster.cli.replay_checking import replay_check_command
 from perdure.cluster.replay_check import Checked, replay_check
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
+from tests.runtime.conftest import store
 from tests.runtime.engine import Node, chain, fan, says, wire
+
+__all__ = ["store"]
 
 
 class World:
@@ -73,15 +76,6 @@ def check(
     store: CheckpointStore, graph: CompiledGraph, where: Where | None = None, **wishes: Any
 ) -> dict[str, Checked]:
     return {one.thread_id: one for one in replay_check(store, graph, where, **wishes)}
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointStore]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    with open_store(f"sqlite:///{tmp_path}/s.db") as opened:
-        yield opened
 
 
 def everything(store: CheckpointStore) -> list[Any]:

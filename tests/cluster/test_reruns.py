@@ -18,10 +18,11 @@ from perdure.cluster.choosing import Choice, chosen
 from perdure.cluster.cli.call import Call
 from perdure.cluster.cli.exits import Exit
 from perdure.cluster.cli.rerunning import rerun
-from perdure.runtime.batches import Item, Outcome, Start, start, thread_of
+from perdure.cluster.submission import Wishes
+from perdure.runtime.batches import RERUNS, Item, Outcome, Start, start, thread_of
 from perdure.stores.base import NewThread
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import BATCH, Delivery, Message, Status, ThreadRecord
+from perdure.stores.records import BATCH, RERUN, Delivery, Message, Status, ThreadRecord
 from tests.cluster.pumping import PumpedClient
 from tests.runtime.engine import chain, says
 from tests.runtime.test_checkpoint_kills import Mortal
@@ -370,3 +371,9 @@ def test_ids_of_items_are_not_too_long() -> None:
     assert thread_of("b", "t") == "b/t"
     assert len(thread_of("b", "t" * 512).encode()) < 512
     assert thread_of("b", "t" * 512) != thread_of("b", "u" * 512)
+
+
+def test_nobody_gives_a_thread_the_marks_of_a_rerun() -> None:
+    for key in (RERUN, BATCH):
+        with pytest.raises(InputError, match="kept for re-runs"):
+            Wishes(metadata={key: {"recorded": True}}).run_options(RERUNS)

@@ -21,6 +21,7 @@ from perdure import (
     Send,
     StateSnapshot,
     ThreadReferenced,
+    UnknownThread,
     get_context,
     interrupt,
     receive,
@@ -32,7 +33,7 @@ from perdure.runtime.meaning import RuntimeMeaning
 from perdure.runtime.payloads import RESUME, pack
 from perdure.runtime.recordings import way_on
 from perdure.stores.deletion import delete_thread
-from perdure.stores.records import RERUN, Expect, Message, Retention, Status
+from perdure.stores.records import BATCH, RERUN, Expect, Message, Retention, Status
 from perdure.stores.tidying import Progress, Tidier
 from tests.runtime.engine import THREAD, Log, asks, before, chain, history, says, thread, until, wire
 from tests.runtime.test_checkpoint_kills import Mortal, own
@@ -375,8 +376,13 @@ def test_a_rerun_of_what_was_inherited_is_refused(store: CheckpointStore) -> Non
         recorded(graph, fork, "v")
     with pytest.raises(InputError, match=r'"recorded", "live"'):
         graph.fork(THREAD, effects="dead")
-    with pytest.raises(InputError, match="kept for re-runs"):
-        graph.fork(THREAD, metadata={RERUN: {}})
+    for key in (RERUN, BATCH):
+        with pytest.raises(InputError, match="kept for re-runs"):
+            graph.fork(THREAD, metadata={key: {}})
+        with pytest.raises(InputError, match="kept for re-runs"):
+            graph.invoke({}, {"configurable": {"thread_id": "new"}, "metadata": {key: {}}})
+    with pytest.raises(UnknownThread):
+        store.thread("new")
 
 
 # -- re-runs of re-runs, and what they need --------------------------------------------------------------------------
