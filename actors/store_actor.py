@@ -67,6 +67,10 @@ class ActorStore(CheckpointStore):
         record: ThreadRecord = self._ask("thread", thread_id)
         return record
 
+    def find(self, thread_ids: Sequence[str]) -> dict[str, ThreadRecord]:
+        found: dict[str, ThreadRecord] = self._ask("find", thread_ids)
+        return found
+
     def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:
         page: ThreadPage = self._ask("threads", where, limit=limit, cursor=cursor)
         return page

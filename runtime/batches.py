@@ -208,13 +208,15 @@ class _Batch:
 
     def ended(self) -> list[Ended]:
         """Those under way that have ended."""
+        names = {
+            index: thread_of(self._state["batch"], self.item(index).thread_id) for index in self._state.get("open", [])
+        }
+        rows = self._store.find(list(names.values()))
         found: list[Ended] = []
-        for index in self._state.get("open", []):
-            try:
-                outcome = outcome_of(self._store.thread(thread_of(self._state["batch"], self.item(index).thread_id)))
-            except UnknownThread:
-                outcome = Outcome.FAILED, "its thread was deleted before its end was noted"
-            if outcome is not None:
+        for index, name in names.items():
+            if name not in rows:
+                found.append(self._end(index, Outcome.FAILED, "its thread was deleted before its end was noted"))
+            elif (outcome := outcome_of(rows[name])) is not None:
                 found.append(self._end(index, *outcome))
         return found
 
@@ -222,9 +224,10 @@ class _Batch:
         """Begin items, many in one transaction; those that could not be begun."""
         refused: dict[int, Ended] = {}
         new: dict[int, tuple[ThreadRecord, Message | None]] = {}
+        origins = self._store.find([item.thread_id for item in map(self.item, indexes) if not item.skipped])
         for index in indexes:
             try:
-                new[index] = self._new(self.item(index))
+                new[index] = self._new(self.item(index), origins)
             except StoreUnavailable:
                 raise
             except _Skipped as skipped:
@@ -264,16 +267,18 @@ class _Batch:
         found = self._store.thread(record.thread_id).metadata
         return all(found.get(key) == record.metadata[key] for key in (RERUN, BATCH))
 
-    def _new(self, item: Item) -> tuple[ThreadRecord, Message | None]:
+    def _new(self, item: Item, origins: Mapping[str, ThreadRecord]) -> tuple[ThreadRecord, Message | None]:
         if item.skipped:
             raise _Skipped(item.skipped)
+        if item.thread_id not in origins:
+            raise UnknownThread(item.thread_id)
         state = self._state
         wishes = ForkWishes(
             thread_id=thread_of(state["batch"], item.thread_id),
             effects=read_effects(state["effects"]),
             batch=state["batch"],
         )
-        record = fork_record(self._store.thread(item.thread_id), item.seq, item.run, wishes, self._clock, SERVICE)
+        record = fork_record(origins[item.thread_id], item.seq, item.run, wishes, self._clock, SERVICE)
         if state.get("graph_key"):
             record = replace(record, graph_key=state["graph_key"], version=state["version"])
         elif not record.graph_key:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -77,6 +78,14 @@ class CheckpointStore(Upkeep):
     @abstractmethod
     def thread(self, thread_id: str) -> ThreadRecord:
         """The thread's row. Raises `UnknownThread`."""
+
+    def find(self, thread_ids: Sequence[str]) -> dict[str, ThreadRecord]:
+        """The rows of those of these threads that are there, by id. In one round trip where the store can do it."""
+        found: dict[str, ThreadRecord] = {}
+        for thread_id in thread_ids:
+            with suppress(UnknownThread):
+                found[thread_id] = self.thread(thread_id)
+        return found
 
     @abstractmethod
     def threads(self, where: ThreadFilter | None = None, *, limit: int = 100, cursor: str | None = None) -> ThreadPage:

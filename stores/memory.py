@@ -201,7 +201,8 @@ class MemoryStore(TransactionalStore):
 class _MemoryTransaction(Transaction):
     """Changes are gathered and made at the end of the block, so that an exception in it leaves nothing behind.
 
-    Only `look` and `write` may come twice for one thread (two commits of it in a group): they see what is gathered.
+    Only `look` and `write` may come twice for one thread (two commits of it in a group): they see what is gathered, as
+    `thread` sees new ones.
     """
 
     def __init__(self, store: MemoryStore) -> None:
@@ -215,7 +216,7 @@ class _MemoryTransaction(Transaction):
         self._segments: dict[str, list[StoredSegment]] = {}
 
     def thread(self, thread_id: str) -> ThreadRecord | None:
-        kept = self._threads.get(thread_id)
+        kept = self._new.get(thread_id) or self._store._threads.get(thread_id)
         return kept.record() if kept else None
 
     def insert_thread(self, thread: ThreadRecord) -> None:

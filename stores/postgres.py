@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ from .postgres_records import (
     step_cells,
     thread_of,
 )
-from .postgres_transaction import Statements, in_parts, run, transaction
+from .postgres_transaction import PostgresTransaction, Statements, in_parts, run, transaction
 from .records import (
     Claim,
     Claimed,
@@ -54,7 +54,7 @@ from .records import (
 )
 from .sealing import Encoded, StoredSegment
 from .statements import statements
-from .transactional import Transaction, TransactionalStore
+from .transactional import TransactionalStore
 from .transitions import delivered, is_step
 from .vault import PlainVault, Vault
 
@@ -106,6 +106,15 @@ class PostgresStore(TransactionalStore):
         if not found:
             raise UnknownThread(thread_id, self.where)
         return thread_of(found[0])
+
+    def find(self, thread_ids: Sequence[str]) -> dict[str, ThreadRecord]:
+        for thread_id in thread_ids:
+            check_id("thread id", thread_id)
+        return {name: self._sealing.opened_thread(row) for name, row in self._find(thread_ids).items()}
+
+    def _find(self, thread_ids: Collection[str]) -> dict[str, ThreadRecord]:
+        rows = map(thread_of, self._rows("find_threads", list(thread_ids)))
+        return {row.thread_id: row for row in rows}
 
     def _list_threads(self, where: ThreadFilter, limit: int, cursor: str | None) -> ThreadPage:
         asked = [*filter_cells(where, check_listing(where, limit, cursor)), limit + 1]
@@ -228,9 +237,48 @@ class PostgresStore(TransactionalStore):
         raise StoreUnavailable(f"{self.where}: thread {thread.thread_id!r} is being created and deleted; try again")
 
     def _create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:
-        """One statement in the normal case. What is there already is looked at again by itself."""
+        """One statement in the normal case, and one before that which locks the origins of forks. What is there
+        already, or comes from another of these threads, is looked at again by itself."""
         if any(thread.origin is not None for thread, _ in threads):
-            return [self._create_or_not(thread, message) for thread, message in threads]
+            made = self._fork_many(threads)
+        else:
+            made = self._insert_many(threads, self._rows)
+        return [
+            made[thread.thread_id] if thread.thread_id in made else self._create_or_not(thread, message)
+            for thread, message in threads
+        ]
+
+    def _fork_many(self, threads: Sequence[NewThread]) -> dict[str, Delivery]:
+        """Those that were made, by thread id."""
+        names = {thread.thread_id for thread, _ in threads}
+        known = self._with_ancestors(names | {thread.origin.thread_id for thread, _ in threads if thread.origin})
+        new = [
+            (thread, message)
+            for thread, message in threads
+            if thread.thread_id not in known and (thread.origin is None or thread.origin.thread_id not in names)
+        ]
+        if not new:
+            return {}
+        with self._transaction() as tx:
+            # All at once and in the order of their ids: two who fork from the same threads wait, but not in a circle.
+            rows = tx.lock(sorted(known.keys() - names))
+            return self._insert_many(
+                [(self._with_origin(tx, thread, rows), message) for thread, message in new], tx.rows
+            )
+
+    def _with_ancestors(self, names: Collection[str]) -> dict[str, ThreadRecord]:
+        """Those of these threads that are there and all that they were forked from, not locked."""
+        known, asked = dict[str, ThreadRecord](), set(names)
+        while asked:
+            found = self._find(asked)
+            known.update(found)
+            asked = {row.origin.thread_id for row in found.values() if row.origin} - known.keys()
+        return known
+
+    def _insert_many(
+        self, threads: Sequence[NewThread], rows_of: Callable[..., Sequence[TupleRow]]
+    ) -> dict[str, Delivery]:
+        """Those that were not there, by thread id, written by one statement."""
         rows, messages, runs = list[ThreadRecord](), list[tuple[str, Message]](), list[RunRecord]()
         made: dict[str, Delivery] = {}
         for thread, message in threads:
@@ -242,11 +290,8 @@ class PostgresStore(TransactionalStore):
                 number, run_number = kept.number, kept.run
             rows.append(row)
             made[row.thread_id] = Delivery(number=number, run=run_number, thread=row)
-        new = {cells[0] for cells in self._rows("create_threads", *creation_input(rows, messages, runs))}
-        return [
-            made[thread.thread_id] if thread.thread_id in new else self._create_or_not(thread, message)
-            for thread, message in threads
-        ]
+        new = {cells[0] for cells in rows_of("create_threads", *creation_input(rows, messages, runs))}
+        return {thread_id: delivery for thread_id, delivery in made.items() if thread_id in new}
 
     def _create_or_not(self, thread: ThreadRecord, message: Message | None) -> Delivery | ThreadExists:
         try:
@@ -296,7 +341,7 @@ class PostgresStore(TransactionalStore):
         self._connections.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
+    def _transaction(self) -> Iterator[PostgresTransaction]:
         with self._connections.using() as connection, transaction(connection, self._sql, self.where) as tx:
             yield tx
 

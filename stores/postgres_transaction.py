@@ -72,6 +72,11 @@ class PostgresTransaction(Transaction):
         found = self._asked("lock_thread", thread_id).fetchone()
         return thread_of(found) if found else None
 
+    def lock(self, thread_ids: Sequence[str]) -> dict[str, ThreadRecord]:
+        """The rows of those that are there, by id, locked in the order in which they are given."""
+        rows = map(thread_of, self.rows("lock_rows", list(thread_ids)))
+        return {row.thread_id: row for row in rows}
+
     def insert_thread(self, thread: ThreadRecord) -> None:
         self._run("insert_thread", thread_input(thread))
 
@@ -142,6 +147,10 @@ class PostgresTransaction(Transaction):
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         for segment in segments:
             self._run("add_segment", thread_id, *segment)
+
+    def rows(self, name: str, *parameters: Any) -> Sequence[TupleRow]:
+        """What a statement returns."""
+        return self._asked(name, *parameters).fetchall()
 
     def _asked(self, name: str, *parameters: Any) -> Cursor[TupleRow]:
         cursor = self._run(name, *parameters)

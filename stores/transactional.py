@@ -42,6 +42,8 @@ from .transitions import (
     waves,
 )
 
+_NONE: Mapping[str, ThreadRecord] = {}
+
 
 class Transaction(ABC):
     """What a backend does inside one transaction that holds the threads' locks. All of it happens or none."""
@@ -145,14 +147,17 @@ class TransactionalStore(BackedStore):
         tx.insert_thread(row)
         return _keep(tx, row, kept, run)
 
-    def _with_origin(self, tx: Transaction, thread: ThreadRecord) -> ThreadRecord:
-        """The thread with the origin that really has the commit. Raises `UnknownThread`, `StoreMisuse`."""
+    def _with_origin(
+        self, tx: Transaction, thread: ThreadRecord, locked: Mapping[str, ThreadRecord] = _NONE
+    ) -> ThreadRecord:
+        """The thread with the origin that really has the commit; `locked` are rows that the transaction has locked
+        before. Raises `UnknownThread`, `StoreMisuse`."""
         origin, seen = thread.origin, set[str]()
         while origin is not None:
             if origin.thread_id in seen:
                 raise StoreMisuse(f"thread {thread.thread_id!r} has no origin: {sorted(seen)} refer to each other")
             seen.add(origin.thread_id)
-            parent = tx.thread(origin.thread_id)
+            parent = locked.get(origin.thread_id) or tx.thread(origin.thread_id)
             further = inherits(parent, origin.seq) if parent is not None else None
             if further is None:
                 forks = tx.forks(origin.thread_id) if parent is not None and parent.floor else ()

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from ..stores.base import CheckpointStore
+from ..stores.base import CheckpointStore, NewThread
 from ..stores.errors import (
     Fenced,
     StoreMisuse,
@@ -152,6 +152,14 @@ class ThreadCreation(StoreSuite):
         assert sorted(made) == sorted(names[:11])
         assert all(len(store.messages(name)) == 1 for name in made)
 
+    def test_many_are_found_by_their_ids(self, store: CheckpointStore) -> None:
+        for name in ("a", "b", "ü'"):
+            store.create(new_thread(name, metadata={"name": name}))
+        assert store.find(["b", "no", "ü'", "b"]) == {name: store.thread(name) for name in ("b", "ü'")}
+        assert store.find([]) == {}
+        with pytest.raises(StoreMisuse):
+            store.find([""])
+
     def test_many_with_an_origin(self, store: CheckpointStore) -> None:
         owned(store, "parent")
         store.commit([commit(1, thread_id="parent", head=1)])
@@ -162,6 +170,48 @@ class ThreadCreation(StoreSuite):
             store.create_many([(new_thread("x"), None), (new_thread("x"), None)])
         with pytest.raises(UnknownThread):
             store.create_many([(new_thread("y", origin=Origin(thread_id="none", seq=1)), None)])
+
+    def test_many_forks_are_made_as_one_by_one(self, store: CheckpointStore) -> None:
+        """Of different threads, of a fork's inherited past, of one made in the same call; some are there already."""
+
+        def fork(name: str, origin: str, seq: int) -> tuple[ThreadRecord, Message]:
+            row = new_thread(name, origin=Origin(thread_id=origin, seq=seq), seq=seq, head=seq)
+            return row, message(f"m-{name}", kind="retry", payload=name.encode())
+
+        for name in ("p", "q"):
+            owned(store, name)
+            store.commit([commit(seq, thread_id=name, head=seq) for seq in (1, 2)])
+        store.create(*fork("old", "p", 2))
+        given = [fork("old", "p", 2), fork("far", "old", 1), fork("of-q", "q", 2), fork("of-of-q", "of-q", 1)]
+        made = store.create_many(given)
+        assert [one.repeated for one in made if isinstance(one, Delivery)] == [True, False, False, False]
+        assert [store.thread(row.thread_id).origin for row, _ in given] == [
+            Origin(thread_id=name, seq=seq) for name, seq in (("p", 2), ("p", 1), ("q", 2), ("q", 1))
+        ]
+        assert [store.messages(row.thread_id)[0].payload for row, _ in given] == [b"old", b"far", b"of-q", b"of-of-q"]
+        assert [one.thread_id for one in store.forks("p")] == ["far", "old"]
+        with pytest.raises(StoreMisuse, match="commit 3"):
+            store.create_many([fork("good", "p", 1), fork("bad", "q", 3)])
+        again = store.create_many([*given, (new_thread("p"), None), fork("good", "p", 1)])
+        assert [isinstance(one, Delivery) for one in again] == [True] * 4 + [False, True]
+
+    def test_many_fork_the_same_threads_at_once(self, store: CheckpointStore) -> None:
+        """In different orders: nobody waits for somebody who waits for him."""
+        origins = [f"o{number}" for number in range(12)]
+        for name in origins:
+            owned(store, name)
+            store.commit([commit(1, thread_id=name, head=1)])
+
+        def forks(sender: int) -> list[NewThread]:
+            order = origins if sender % 2 else origins[::-1]
+            return [
+                (new_thread(f"{name}/{sender}", origin=Origin(thread_id=name, seq=1), seq=1, head=1), None)
+                for name in order
+            ]
+
+        answers = race([partial(store.create_many, forks(sender)) for sender in range(4)])
+        assert all(isinstance(answer, list) for answer in answers), answers
+        assert all(len(store.forks(name)) == 4 for name in origins)
 
     def test_unknown_threads(self, store: CheckpointStore) -> None:
         calls: list[Callable[[], object]] = [

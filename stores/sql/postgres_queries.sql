@@ -53,6 +53,12 @@ SELECT {thread_columns} FROM {schema}.threads WHERE thread_id = $1
 -- name: lock_thread
 SELECT {thread_columns} FROM {schema}.threads WHERE thread_id = $1 FOR NO KEY UPDATE
 
+-- name: lock_rows
+SELECT {thread_columns} FROM {schema}.threads WHERE thread_id = ANY($1::text[]) ORDER BY thread_id FOR NO KEY UPDATE
+
+-- name: find_threads
+SELECT {thread_columns} FROM {schema}.threads WHERE thread_id = ANY($1::text[])
+
 -- name: due
 SELECT {thread_columns} FROM {schema}.threads
 WHERE wake_at > 0 AND wake_at <= $1 AND status IN ('interrupted', 'sleeping', 'waiting', 'paused')
