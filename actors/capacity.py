@@ -7,6 +7,7 @@ and no graph keeps the others out.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from itertools import islice
 
@@ -23,8 +24,9 @@ def plan_shared(roster: Roster, line: Line, now: float) -> list[Dispatch | Start
     """What to do now for the threads in `line`, which may run beside others.
 
     Each gets a seat in the actor of its graph that has the most free ones. Where seats are missing an actor is started,
-    up to `roster.shared_actors` on each node. A graph that can get none has one of another graph ended; if none of
-    these is without threads, one takes no more, and comes to its end by itself.
+    up to `roster.shared_actors` on each node; where there are as many, those that have had no threads for a while make
+    way. A graph that can get none has one of another graph ended; if none of these is without threads, one takes no
+    more, and comes to its end by itself.
     """
     return _Plan(roster, line, now).decisions()
 
@@ -85,12 +87,27 @@ class _Plan:
             self._held[graph_key] += 1
             self._todo.append(Start(graph_key, node, shared=True))
             missing -= self._roster.seats
-        if missing > 0 and not self._held[graph_key]:
+        if missing > 0 and self._held[graph_key]:
+            self._close_unused(math.ceil(missing / self._roster.seats))
+        elif missing > 0:
             self._make_room(graph_key)
 
     @property
     def _started(self) -> int:
         return sum(isinstance(one, Start) for one in self._todo)
+
+    def _close_unused(self, count: int) -> None:
+        """Have up to `count` actors ended whose graphs have had no threads for a while, nor have any in the line."""
+        unused = [
+            one
+            for one in self._members
+            if one.phase is Phase.IDLE
+            and self._takes(one)
+            and self._now - one.since > SLICE
+            and not self._line.wants(one.graph_key)
+        ]
+        for one in sorted(unused, key=lambda each: each.since)[:count]:
+            one.closed = True
 
     def _make_room(self, graph_key: str) -> None:
         """For a graph that has no actor and can start none. One that is on its way out already is enough."""

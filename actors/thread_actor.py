@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import ray
 from ray import ObjectRef
@@ -281,6 +283,11 @@ class ThreadActor:
         park(self._store, claimed.thread, self._clock, reason)
         return True
 
+    @cached_property
+    def _own_handle(self) -> Any:
+        """Made once: Ray builds it anew, with every method, each time that it is asked for."""
+        return ray.get_runtime_context().current_actor
+
     def _make(self, claimed: Claimed, graph: CompiledGraph, shipped: GraphRecord) -> HostedThread:
         settings = self._settings
         executor = RayExecutor(
@@ -291,7 +298,7 @@ class ThreadActor:
             self._slots,
             settings.crash_budget,
             self._packages,
-            Owner(ray.get_runtime_context().current_actor, claimed.thread.thread_id, claimed.thread.epoch),
+            Owner(self._own_handle, claimed.thread.thread_id, claimed.thread.epoch),
         )
         return HostedThread(claimed, graph, self._host, executor)
 

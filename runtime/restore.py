@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +61,7 @@ def restore(
     options: dict[str, Any] = {}
     types: dict[str, str] = {}
     if record.head:
-        control = load_head(reader, record)
-        rows = reader.channels(control.manifest, at=record.head)
+        control, rows, sends, pending = reader.steadily(lambda: _head(reader, record))
         for channel, found in rows.items():
             ends = columns_of(found).ends
             sizes.start(channel, ends[1], ends[-1] - ends[1])
@@ -72,14 +71,24 @@ def restore(
         options = dict(values.pop(RUN_CHANNEL, {}))
         types = options.pop(TYPES, {})
         position = position_at(record.head, control, values)
-        if any(task.send for task in position.next):
-            position.sends = load_sends(reader.told(record.head), codec)
-        add_pending(position, reader, record.head, codec)
+        position.sends = load_sends(sends, codec)
+        _add_pending(position, pending, record.head, codec)
         options = options if position.options is None else position.options
     runs = claimed.runs if claimed is not None else store.runs(record.thread_id)
     _add_run(position, record, runs)
     position.mail = list(claimed.messages if claimed is not None else store.messages(record.thread_id))
     return Restored(position, options, types, sizes, kept, reader.segments)
+
+
+def _head(
+    reader: HistoryReader, record: ThreadRecord
+) -> tuple[Control, Mapping[str, Sequence[Row]], Sequence[Row], Sequence[Row]]:
+    """What is kept of the newest checkpoint: its control record, its channels' rows, those that hold the arguments of
+    its `Send` tasks, and what is known of its tasks."""
+    control = load_head(reader, record)
+    rows = reader.channels(control.manifest, at=record.head)
+    sends = reader.told(record.head) if any(task.send for task in control.next) else ()
+    return control, rows, sends, reader.pending(record.head)
 
 
 def position_at(seq: int, control: Control, values: Values) -> Position:
@@ -140,7 +149,11 @@ def load_sends(rows: Iterable[Row], codec: Codec) -> dict[str, Any]:
 
 def add_pending(position: Position, reader: HistoryReader, head: int, codec: Codec) -> None:
     """Add what is known of the tasks after the newest checkpoint."""
-    for row in reader.pending(head):
+    _add_pending(position, reader.pending(head), head, codec)
+
+
+def _add_pending(position: Position, rows: Iterable[Row], head: int, codec: Codec) -> None:
+    for row in rows:
         _add_row(position, row, codec.decode(row.encoding, row.payload), carried=row.checkpoint == head)
 
 

@@ -66,6 +66,8 @@ class HistoryReader:
         self._lineage = Lineage(store, thread_id, record, cache)
         self._strayed = False
         """Something was taken from another thread than one's own, and it was not looked whether it still counts."""
+        self._steady = False
+        """Whoever reads now looks at the end."""
         self._look = _Look("", ())
         self._forked: dict[str, frozenset[int]] = {}
         self.segments = 0
@@ -76,7 +78,7 @@ class HistoryReader:
 
         Raises `UnknownCheckpoint`, also for one that retention has dropped.
         """
-        return self._steadily(lambda: self._checkpoint(seq))
+        return self.steadily(lambda: self._checkpoint(seq))
 
     def _checkpoint(self, seq: int) -> tuple[str, Row]:
         stretch = self._stretch(seq)
@@ -117,11 +119,11 @@ class HistoryReader:
 
     def rows_of(self, seq: int) -> list[Row]:
         """All rows of commit `seq`; empty if there is no such commit."""
-        return self._steadily(lambda: self._of_commit(seq, self._rows))
+        return self.steadily(lambda: self._of_commit(seq, self._rows))
 
     def told(self, seq: int) -> list[Row]:
         """What commit `seq` tells of its checkpoint and tasks; empty if there is no such commit."""
-        return self._steadily(lambda: self._of_commit(seq, self._told))
+        return self.steadily(lambda: self._of_commit(seq, self._told))
 
     def _of_commit(self, seq: int, read: Callable[[Stretch, int, int], list[Row]]) -> list[Row]:
         stretch = self._stretch(seq)
@@ -136,7 +138,7 @@ class HistoryReader:
             return []
         found: list[Row] = []
         first, width = max(seq, own.first), _AFTER
-        end = (self._lineage.record or self.store.thread(self.thread_id)).seq
+        end = self._newest()
         while first <= end:
             # Windows of commits from the old end: a checkpoint far back must not cost the whole history after it.
             last = min(first + width - 1, end)
@@ -159,7 +161,7 @@ class HistoryReader:
         Each segment that is needed is read once, many at a time. Raises `Corrupt` where a row is missing;
         `UnknownCheckpoint` where that is since retention dropped the checkpoint `at`, which the versions belong to.
         """
-        return self._steadily(lambda: self._channels_somehow(versions, at))
+        return self.steadily(lambda: self._channels_somehow(versions, at))
 
     def _channels_somehow(self, versions: Mapping[str, int], at: int | None) -> dict[str, Sequence[Row]]:
         try:
@@ -247,7 +249,7 @@ class HistoryReader:
 
     def _checkpoints_of(self, stretch: Stretch, before: int | None, limit: int | None) -> Iterator[list[Row]]:
         ends = [last for last in (stretch.last, None if before is None else before - 1) if last is not None]
-        last = min(ends) if ends else self.store.thread(stretch.thread_id).seq
+        last = min(ends) if ends else self._newest()
         first = max(stretch.first, stretch.floor)
         few = limit is not None and limit <= _FEWEST
         segments = pages(self.store, stretch.thread_id, last, first=first, few=few)
@@ -285,6 +287,10 @@ class HistoryReader:
     def _stretches(self) -> tuple[Stretch, ...]:
         return self._lineage.stretches()
 
+    def _newest(self) -> int:
+        """The thread's own newest commit."""
+        return (self._lineage.record or self.store.thread(self.thread_id)).seq
+
     def _stretch(self, seq: int) -> Stretch | None:
         for stretch in self._stretches():
             if seq >= stretch.first and (stretch.last is None or seq <= stretch.last):
@@ -297,17 +303,24 @@ class HistoryReader:
         """Take something from a stretch, read or remembered."""
         self._strayed = self._strayed or stretch.thread_id != self.thread_id
 
-    def _steadily(self, read: Callable[[], T]) -> T:
-        """What is read, once nothing of it was taken from a thread that is not the origin any more."""
-        while True:
-            try:
-                found = read()
-            except (Corrupt, UnknownCheckpoint, UnknownThread):
-                if not self._has_moved():
-                    raise
-            else:
-                if not (self._strayed and self._has_moved()):
-                    return found
+    def steadily(self, read: Callable[[], T]) -> T:
+        """What `read` returns, which may call this reader several times: read again until nothing of it was taken from
+        a thread that is not the origin any more. One look for all of it, where each call would take one."""
+        if self._steady:
+            return read()
+        self._steady = True
+        try:
+            while True:
+                try:
+                    found = read()
+                except (Corrupt, UnknownCheckpoint, UnknownThread):
+                    if not self._has_moved():
+                        raise
+                else:
+                    if not (self._strayed and self._has_moved()):
+                        return found
+        finally:
+            self._steady = False
 
     def _check_moved(self, *, always: bool = False) -> None:
         if (always or self._strayed) and self._has_moved():

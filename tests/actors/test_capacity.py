@@ -113,6 +113,26 @@ def test_a_graph_without_a_seat_gets_the_actor_of_another() -> None:
     assert started(pool.plan(11.1)) == ["h"]
 
 
+def test_actors_of_graphs_without_threads_make_way_for_what_is_missing() -> None:
+    """As many as are needed, the one that is longest without a thread first, and none that has only begun."""
+    pool = Pool(seats=3, shared_actors=4)
+    pool.actor("a", threads=3)
+    for name, since in (("old", 1.0), ("older", 0.0), ("new", 9.5)):
+        pool.actor(name, "before")
+        pool.roster.members[pool.names[name]].since = since
+    pool.wait(3)
+    todo = pool.plan()
+    assert pool.retired(todo) == ["older"]
+    assert not started(todo)
+    pool.roster.leave(pool.names["older"])
+    pool.wait(100)
+    todo = pool.plan()
+    assert (pool.retired(todo), started(todo)) == (["old"], ["g"])
+    pool.line.add(Waiting("x", 0, "before", shared=True))
+    pool.roster.leave(pool.names["old"])
+    assert pool.retired(pool.plan(20.0)) == []
+
+
 def test_one_closed_actor_at_a_time_and_none_that_has_only_begun() -> None:
     pool = Pool(seats=1)
     pool.actor("a", "g", threads=1)
