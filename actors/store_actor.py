@@ -22,6 +22,7 @@ from ..stores.records import (
     GraphRecord,
     Message,
     OwnerRecord,
+    Reached,
     RunRecord,
     Segment,
     StoreStats,
@@ -159,8 +160,16 @@ class ActorStore(CheckpointStore):
         image: ThreadImage = self._ask("image", thread_id)
         return image
 
-    def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
-        self._ask("load", image, segments, complete=complete)
+    def load(
+        self,
+        image: ThreadImage,
+        segments: Sequence[Segment] = (),
+        *,
+        after: Reached | None = None,
+        complete: bool = False,
+    ) -> bool:
+        done: bool = self._ask("load", image, segments, after=after, complete=complete)
+        return done
 
     def graph_keys(self) -> tuple[str, ...]:
         keys: tuple[str, ...] = self._ask("graph_keys")

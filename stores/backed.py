@@ -37,6 +37,7 @@ from .records import (
     GraphRecord,
     Message,
     OwnerRecord,
+    Reached,
     RunRecord,
     Segment,
     ThreadFilter,
@@ -163,7 +164,9 @@ class BackedStore(CheckpointStore):
         """`image`, payloads sealed."""
 
     @abstractmethod
-    def _load(self, image: ThreadImage, segments: Sequence[StoredSegment], complete: bool) -> None:
+    def _load(
+        self, image: ThreadImage, segments: Sequence[StoredSegment], after: Reached | None, complete: bool
+    ) -> bool:
         """`load`, payloads sealed."""
 
     @abstractmethod
@@ -304,7 +307,14 @@ class BackedStore(CheckpointStore):
             messages=tuple(sealing.opened_message(thread_id, message) for message in image.messages),
         )
 
-    def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
+    def load(
+        self,
+        image: ThreadImage,
+        segments: Sequence[Segment] = (),
+        *,
+        after: Reached | None = None,
+        complete: bool = False,
+    ) -> bool:
         check_thread(image.thread)
         for message in image.messages:
             check_message(message)
@@ -314,7 +324,7 @@ class BackedStore(CheckpointStore):
             runs=tuple(map(sealing.run, image.runs)),
             messages=tuple(sealing.message(thread_id, message) for message in image.messages),
         )
-        self._load(sealed, list(map(sealing.segment, segments)), complete)
+        return self._load(sealed, list(map(sealing.segment, segments)), after, complete)
 
     def put_setting(self, name: str, value: Any) -> None:
         check_id("setting", name)

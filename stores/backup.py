@@ -174,8 +174,9 @@ class BackupFolder:
 
 @dataclass(frozen=True, slots=True)
 class _BackupSource:
-    """A backup, read from its files."""
+    """A backup, read from its files. A restore that broke off may go on from a later one."""
 
+    fixed = False
     manifest: Manifest
     files: dict[int, CheckpointStore]
     _drivers: dict[str, str] = field(default_factory=dict)

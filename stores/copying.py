@@ -15,7 +15,8 @@ from .base import CheckpointStore
 from .columns import size_of
 from .errors import StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
 from .fetching import cut
-from .records import LOADING, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
+from .held_thread import HeldThread, Kept, Overtaken
+from .records import ABSENT, LOADING, GraphRecord, Segment, ThreadImage, ThreadRecord
 from .retention import SETTING
 from .transitions import first_of
 
@@ -26,7 +27,7 @@ _BYTES = 4 << 20
 _PAGE = 500
 
 
-class Source(Protocol):
+class Source(Kept, Protocol):
     """What a copy reads."""
 
     def rows(self) -> Iterable[ThreadRecord]:
@@ -39,12 +40,6 @@ class Source(Protocol):
 
     def image(self, thread_id: str) -> ThreadImage:
         """See `CheckpointStore.image`."""
-        ...
-
-    def segments(
-        self, thread_id: str, *, first: int = 1, last: int | None = None, limit: int | None = None
-    ) -> Sequence[Segment]:
-        """See `CheckpointStore.segments`."""
         ...
 
     def graph_keys(self) -> tuple[str, ...]:
@@ -62,6 +57,8 @@ class Source(Protocol):
 
 class StoreSource:
     """A store as a source."""
+
+    fixed = False
 
     def __init__(self, store: CheckpointStore) -> None:
         self.thread = store.thread
@@ -141,39 +138,61 @@ def parents_first(origins: dict[str, str]) -> list[str]:
 
 
 def copy_thread(
-    source: Source, target: CheckpointStore, thread_id: str, done: Copied, *, after: int = 0, complete: bool = False
+    source: Source,
+    target: CheckpointStore,
+    thread_id: str,
+    done: Copied,
+    *,
+    after: int = 0,
+    begun: bool = False,
+    complete: bool = False,
 ) -> ThreadImage:
-    """Bring a held thread of the target to where the source's is, from commit `after` on; returns what it is now.
+    """Bring a held thread of the target to where the source's is, from commit `after` on; returns what it is now. With
+    `begun`, only one that is there. Others may do the same at the same time; one that is deleted meanwhile is brought
+    in anew, from its first commit on.
 
-    Raises `ThreadExists` where the target has another of this id, `UnknownThread`.
+    Raises `ThreadExists` where the target has another of this id, `UnknownThread`; for its origin in the target what
+    `load` does.
     """
-    for _ in range(_TRIES):
+    tidied = 0
+    while tidied < _TRIES:
         image = source.image(thread_id)
-        row = image.thread
-        have, origin = _have(target, row)
-        if origin != row.origin:
-            # The origin was deleted since then, and what the thread had of it is its own now.
-            for chunk in missing_segments(source, row, *_inherited(target, row, origin)):
-                _load(target, replace(row, origin=origin), chunk, done)
-        rest: list[Segment] = []
-        for chunk in missing_segments(source, row, max(after, have), row.seq):
-            if rest:
-                _load(target, row, rest, done)
-            rest = chunk
-        if stands(image.thread, source.thread(thread_id)):
-            # The last piece comes with the rest of the thread, which for most threads is all of it.
-            held = image if complete else replace(image, thread=_held(image.thread))
-            target.load(held, rest, complete=complete)
-            _count(done, rest)
-            return image
+        held = HeldThread.of(target, source, image.thread)
+        if begun and held.newest == ABSENT:
+            raise UnknownThread(thread_id, "the target")
+        try:
+            rest = _bring(source, held, image.thread, after, done)
+            if stands(image.thread, source.thread(thread_id)):
+                # The last piece comes with the rest of the thread, which for most threads is all of it.
+                last = image if complete else replace(image, thread=_held(image.thread))
+                held.add(last, rest, complete=complete)
+                _count(done, rest)
+                return image
+            tidied += 1
+        except Overtaken:
+            continue  # each time somebody else has come further
     raise StoreUnavailable(
         f"thread {thread_id!r} was tidied {_TRIES} times while it was being copied; run the same copy again"
     )
 
 
-def _load(target: CheckpointStore, row: ThreadRecord, chunk: Sequence[Segment], done: Copied) -> None:
-    target.load(ThreadImage(thread=_held(row), runs=(), messages=()), chunk)
-    _count(done, chunk)
+def _bring(source: Source, held: HeldThread, row: ThreadRecord, after: int, done: Copied) -> list[Segment]:
+    """Add all segments but the last piece of them, which is returned. Raises `Overtaken`."""
+    if held.origin != row.origin:
+        # The origin was deleted since then, and what the thread had of it is its own now.
+        bare = ThreadImage(thread=_held(replace(row, origin=held.origin)), runs=(), messages=())
+        first, last = held.inherited
+        for chunk in missing_segments(source, row, max(first, first_of(row) - 1), last):
+            held.add_below(bare, chunk)
+            _count(done, chunk)
+    bare = ThreadImage(thread=_held(row), runs=(), messages=())
+    rest: list[Segment] = []
+    for chunk in missing_segments(source, row, max(after, held.own), row.seq):
+        if rest:
+            held.add(bare, rest)
+            _count(done, rest)
+        rest = chunk
+    return rest
 
 
 def _count(done: Copied, chunk: Sequence[Segment]) -> None:
@@ -227,26 +246,6 @@ def _copy_around(source: Source, target: CheckpointStore) -> None:
 def _held(row: ThreadRecord) -> ThreadRecord:
     """The row while it is held: without its floor, since forks of what lies below it are still to come."""
     return replace(row, floor=0)
-
-
-def _have(target: CheckpointStore, row: ThreadRecord) -> tuple[int, Origin | None]:
-    """Up to which commit the target has the thread's own segments, and its origin there."""
-    own = first_of(row) - 1
-    try:
-        present = target.thread(row.thread_id)
-    except UnknownThread:
-        return own, row.origin
-    if present.driver != LOADING or present.created_at != row.created_at or first_of(present) <= own:
-        raise ThreadExists(row.thread_id)
-    newest = target.segments(row.thread_id, first=first_of(present), limit=1)
-    return newest[0].last if newest else first_of(present) - 1, present.origin
-
-
-def _inherited(target: CheckpointStore, row: ThreadRecord, origin: Origin | None) -> tuple[int, int]:
-    """After which commit, and up to which, the target lacks what the thread had of its origin and now has itself."""
-    last = origin.seq if origin is not None else 0
-    newest = target.segments(row.thread_id, last=last, limit=1) if last else []
-    return newest[0].last if newest else first_of(row) - 1, last
 
 
 def missing_segments(source: Source, row: ThreadRecord, have: int, end: int) -> Iterator[list[Segment]]:

@@ -46,6 +46,7 @@ class _Renamed:
     """Ids in the file by those in the store: of those that are brought in."""
     graphs: Mapping[str, GraphRecord]
     """By the name of the graph: what runs its threads from now on."""
+    fixed = True
 
     def rows(self) -> Iterator[ThreadRecord]:
         return map(self.thread, self.wanted)

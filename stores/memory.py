@@ -15,12 +15,14 @@ from typing import Any
 from .arguments import canonical_json, check_id, check_listing, json_equal
 from .errors import UnknownThread
 from .records import (
+    EMPTY,
     PARKED,
     Commit,
     Fork,
     GraphRecord,
     Message,
     OwnerRecord,
+    Reached,
     RunRecord,
     Segment,
     StoreStats,
@@ -288,10 +290,10 @@ class _MemoryTransaction(Transaction):
         self._segments[thread_id] = [*segments[:start], *new, *segments[end:]]
         return True
 
-    def holds(self, thread_id: str, first: int, last: int) -> bool:
+    def newest(self, thread_id: str, last: int) -> Reached:
         segments = self._threads[thread_id].segments
         newest = bisect_left(segments, last + 1, key=lambda segment: segment.first) - 1
-        return newest >= 0 and segments[newest].last >= first
+        return Reached(segments[newest].last, segments[newest].commit_id) if newest >= 0 else EMPTY
 
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         kept = self._new.get(thread_id) or self._threads[thread_id]

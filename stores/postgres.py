@@ -44,6 +44,7 @@ from .records import (
     GraphRecord,
     Message,
     OwnerRecord,
+    Reached,
     RunRecord,
     Status,
     StoreStats,
@@ -298,6 +299,17 @@ class PostgresStore(TransactionalStore):
             return self._create(thread, message)
         except ThreadExists as present:
             return present
+
+    def _load(
+        self, image: ThreadImage, segments: Sequence[StoredSegment], after: Reached | None, complete: bool
+    ) -> bool:
+        thread_id = image.thread.thread_id
+        for _ in range(_CREATIONS):
+            try:
+                return super()._load(image, segments, after, complete)
+            except Taken:
+                continue  # as above
+        raise StoreUnavailable(f"{self.where}: thread {thread_id!r} is being created and deleted; try again")
 
     def _take(self, claims: Sequence[Claim]) -> list[TakeResult]:
         """One round trip in the normal case. What was not as it was seen is looked at again by itself: only there it

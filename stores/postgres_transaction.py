@@ -23,7 +23,7 @@ from .postgres_records import (
     thread_input,
     thread_of,
 )
-from .records import Commit, Fork, Message, RunRecord, Segment, ThreadRecord
+from .records import EMPTY, Commit, Fork, Message, Reached, RunRecord, Segment, ThreadRecord
 from .sealing import Encoded, StoredSegment
 from .transactional import Transaction
 from .transitions import Found
@@ -140,9 +140,9 @@ class PostgresTransaction(Transaction):
         self.add_segments(thread_id, new)
         return True
 
-    def holds(self, thread_id: str, first: int, last: int) -> bool:
-        found = self._asked("holds", thread_id, first, last).fetchone()
-        return found is not None and bool(found[0])
+    def newest(self, thread_id: str, last: int) -> Reached:
+        found = self._asked("newest", thread_id, last).fetchone()
+        return Reached(*found) if found else EMPTY
 
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         for segment in segments:

@@ -434,6 +434,21 @@ class ThreadImage:
     messages: tuple[Message, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far somebody who copies a thread in has seen that its segments reach."""
+
+    last: int
+    """Last commit of the newest one."""
+    commit_id: str
+
+
+ABSENT = Reached(-1, "")
+"""There is no such thread."""
+EMPTY = Reached(0, "")
+"""It has no segments."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
     """What a store holds. Bytes are those of the payloads as they are kept, compressed and encrypted."""

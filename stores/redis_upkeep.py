@@ -10,7 +10,7 @@ from typing import Any
 from .arguments import check_id
 from .backed import BackedStore
 from .errors import Corrupt, ThreadExists, UnknownThread
-from .records import Amendment, Fork, Message, Segment, Status, StoreStats, ThreadImage, ThreadRecord
+from .records import Amendment, Fork, Message, Reached, Segment, Status, StoreStats, ThreadImage, ThreadRecord
 from .redis_connections import Call, Connections
 from .redis_forks import Forks, Held
 from .redis_keys import Keys
@@ -129,18 +129,28 @@ class RedisUpkeep(BackedStore):
             messages=tuple(messages_of(thread_id, messages, self.where)),
         )
 
-    def _load(self, image: ThreadImage, segments: Sequence[StoredSegment], complete: bool) -> None:
+    def _load(
+        self, image: ThreadImage, segments: Sequence[StoredSegment], after: Reached | None, complete: bool
+    ) -> bool:
         present = self._found(image.thread.thread_id)
         row = loaded(present, image.thread, complete)
-        if row.origin is None:
-            self._put(row, image, segments, "")
-        elif present is None or present.origin != row.origin or not self._put(row, image, segments, "kept"):
-            self._forks.forked(
-                row, lambda with_origin, token: (None, True) if self._put(with_origin, image, segments, token) else None
-            )
+        done = None
+        if row.origin is None or (present is not None and present.origin == row.origin):
+            done = self._put(row, image, segments, after, "kept" if row.origin else "")
+        if done is None:
+            return self._forks.forked(row, lambda forked, token: self._put(forked, image, segments, after, token))
+        return done[0]
 
-    def _put(self, row: ThreadRecord, image: ThreadImage, segments: Sequence[StoredSegment], token: str) -> bool:
-        """Write a thread that is copied in; False where the token of its origin is void."""
+    def _put(
+        self,
+        row: ThreadRecord,
+        image: ThreadImage,
+        segments: Sequence[StoredSegment],
+        after: Reached | None,
+        token: str,
+    ) -> tuple[bool, bool] | None:
+        """Write a thread that is copied in; returns whether that was done, and the token used. None where that is
+        void."""
         countable(f"thread {row.thread_id!r}", *(number for each in segments for number in (each.first, each.last)))
         others = [self._tombstone(row, token)] if token not in {"", "kept"} else []
         verdict, *rest = self._connections.ask(
@@ -153,6 +163,8 @@ class RedisUpkeep(BackedStore):
                 row.origin.thread_id if row.origin else "",
                 row.origin.seq if row.origin else 0,
                 call_id(),
+                segments[-1].last if segments else "+inf",
+                *((after.last, after.commit_id) if after is not None else ("", "")),
                 *flat(row_fields(row)),
                 len(image.runs),
                 *(part for run in image.runs for part in (run.run, made_of(run), now_of(run))),
@@ -167,7 +179,8 @@ class RedisUpkeep(BackedStore):
             raise ThreadExists(row.thread_id)
         if verdict == b"loaded" and rest[1]:
             self._forks.settle(rest[0].decode(), rest[1].decode(), row.thread_id)
-        return bool(verdict == b"loaded")
+        written = verdict == b"loaded"
+        return None if verdict == b"void" else (written, written)
 
     def stats(self) -> StoreStats:
         statuses: Counter[Status] = Counter()

@@ -16,12 +16,14 @@ from .base import CommitResult
 from .errors import StoreUnavailable, UnknownThread
 from .processes import Holder
 from .records import (
+    EMPTY,
     Commit,
     Committed,
     Fork,
     GraphRecord,
     Message,
     OwnerRecord,
+    Reached,
     RunRecord,
     Segment,
     Status,
@@ -347,9 +349,9 @@ class _SqliteTransaction(Transaction):
         self.add_segments(thread_id, new)
         return True
 
-    def holds(self, thread_id: str, first: int, last: int) -> bool:
-        asked = (self._number(thread_id), last, first)
-        return bool(self._connection.execute(self._sql["holds"], asked).fetchone()[0])
+    def newest(self, thread_id: str, last: int) -> Reached:
+        found = self._connection.execute(self._sql["newest"], (self._number(thread_id), last)).fetchall()
+        return Reached(*found[0]) if found else EMPTY
 
     def add_segments(self, thread_id: str, segments: Sequence[StoredSegment]) -> None:
         number = self._number(thread_id)

@@ -11,6 +11,7 @@ from .backed import BackedStore
 from .base import CommitResult, NewThread, TakeResult
 from .errors import ClaimLost, StoreMisuse, ThreadExists, ThreadReferenced, UnknownThread
 from .records import (
+    ABSENT,
     Amendment,
     Claim,
     Commit,
@@ -20,6 +21,7 @@ from .records import (
     Fork,
     GraphRecord,
     Message,
+    Reached,
     RunRecord,
     Segment,
     ThreadImage,
@@ -43,6 +45,8 @@ from .transitions import (
 )
 
 _NONE: Mapping[str, ThreadRecord] = {}
+_LARGEST = 2**63 - 1
+"""No commit is beyond it."""
 
 
 class Transaction(ABC):
@@ -102,8 +106,8 @@ class Transaction(ABC):
         """Put `new` in the place of `old` if all of these are there (first, last, commit id); whether it was done."""
 
     @abstractmethod
-    def holds(self, thread_id: str, first: int, last: int) -> bool:
-        """Whether the thread has a segment that overlaps commits `first..last`."""
+    def newest(self, thread_id: str, last: int) -> Reached:
+        """The newest of the thread's segments that begin at or before commit `last`; `EMPTY` if there is none."""
 
     @abstractmethod
     def replace_thread(self, thread: ThreadRecord) -> None:
@@ -251,7 +255,7 @@ class TransactionalStore(BackedStore):
         with self._transaction() as tx:
             if not still_that_fork(tx.thread(thread_id), fork):
                 return False
-            if tx.holds(thread_id, segments[0].first, segments[-1].last):
+            if tx.newest(thread_id, segments[-1].last).last >= segments[0].first:
                 return False
             tx.add_segments(thread_id, segments)
             return True
@@ -272,11 +276,17 @@ class TransactionalStore(BackedStore):
                 tx.insert_run(run_of_fork(after))
             return True
 
-    def _load(self, image: ThreadImage, segments: Sequence[StoredSegment], complete: bool) -> None:
+    def _load(
+        self, image: ThreadImage, segments: Sequence[StoredSegment], after: Reached | None, complete: bool
+    ) -> bool:
         thread_id = image.thread.thread_id
         with self._transaction() as tx:
             present = tx.thread(thread_id)
             row = loaded(present, image.thread, complete)
+            if after is not None:
+                reached = tx.newest(thread_id, segments[-1].last if segments else _LARGEST) if present else ABSENT
+                if reached != after:
+                    return False
             if present is None:
                 tx.insert_thread(self._with_origin(tx, row))
             else:
@@ -286,6 +296,7 @@ class TransactionalStore(BackedStore):
             for message in image.messages:
                 tx.insert_message(thread_id, message)
             tx.add_segments(thread_id, segments)
+            return True
 
     def _locked(self, tx: Transaction, thread_id: str) -> ThreadRecord:
         row = tx.thread(thread_id)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from .records import Amendment, Fork, Segment, StoreStats, ThreadImage, ThreadRecord
+from .records import Amendment, Fork, Reached, Segment, StoreStats, ThreadImage, ThreadRecord
 
 
 class Upkeep(ABC):
@@ -63,13 +63,25 @@ class Upkeep(ABC):
         """A thread's row, runs and messages as they were at one moment. Raises `UnknownThread`."""
 
     @abstractmethod
-    def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
+    def load(
+        self,
+        image: ThreadImage,
+        segments: Sequence[Segment] = (),
+        *,
+        after: Reached | None = None,
+        complete: bool = False,
+    ) -> bool:
         """Write a thread as it was elsewhere: its row, runs and messages replace those that are there, segments are
         added to them. Until a call says `complete` its driver is `LOADING`, so that nobody runs it or sends it
         messages; from then on it has the image's driver, no owner, and is queued if it was running.
 
+        With `after`, done only if that is how far the thread reaches: the newest of its segments that begin at or
+        before the last commit given (without segments: the newest of all) is that one. Otherwise somebody else has
+        deleted or loaded it meanwhile, or an earlier attempt of this call had been written; then nothing changes, and
+        False is returned.
+
         A thread that is there is only overwritten while it is `LOADING`. Raises `ThreadExists` otherwise;
-        `UnknownThread` for an origin that is not there.
+        `UnknownThread` for an origin that is not there, `StoreMisuse` for one that has not come so far.
         """
 
     @abstractmethod

@@ -10,11 +10,14 @@ import pytest
 from ..stores.base import CheckpointStore
 from ..stores.errors import Fenced, Refused, ThreadExists, ThreadReferenced, UnknownThread
 from ..stores.records import (
+    ABSENT,
+    EMPTY,
     LOADING,
     SERVICE,
     Amendment,
     Committed,
     Origin,
+    Reached,
     Retention,
     RunUpdate,
     Status,
@@ -81,6 +84,54 @@ class Copies(StoreSuite):
         assert not store.threads().threads
         store.load(image, segments, complete=True)
         assert store.deliver("t", message("m3", "signal", name="price"), ANY).number == 3
+
+    def test_loading_goes_on_only_from_where_it_was_seen(self, store: CheckpointStore) -> None:
+        """Somebody deleted the thread between two pieces of it: the second one was added, and the first was missing."""
+        self.eventful(store)
+        image, (second, first) = store.image("t"), store.segments("t")
+        store.commit([commit(3, status=Status.CANCELLED, release=True)])
+        store.delete("t")
+        one = Reached(1, first.commit_id)
+        for wrong in (EMPTY, one):
+            assert not store.load(image, [first], after=wrong)
+        with pytest.raises(UnknownThread):
+            store.thread("t")
+        assert store.load(image, [first], after=ABSENT)
+        for wrong in (ABSENT, EMPTY, Reached(1, "another"), Reached(2, first.commit_id)):
+            assert not store.load(replace(image, messages=()), [second], after=wrong)
+            assert not store.load(replace(image, messages=()), after=wrong, complete=True)
+        assert store.thread("t").driver == LOADING
+        assert store.segments("t") == [first]
+        assert store.messages("t", unread=False) == image.messages
+        assert store.load(image, [second], after=one)
+        assert not store.load(image, [second], after=one)
+        store.delete("t")
+        assert not store.load(image, after=Reached(2, second.commit_id), complete=True)
+        assert not store.threads().threads
+        assert store.load(image, after=ABSENT)
+        assert store.load(image, [first, second], after=EMPTY)
+        assert store.load(image, after=Reached(2, second.commit_id), complete=True)
+        assert store.segments("t") == [second, first]
+        with pytest.raises(ThreadExists):
+            store.load(image, after=Reached(2, second.commit_id), complete=True)
+
+    def test_what_a_thread_inherited_is_loaded_below_its_own(self, store: CheckpointStore) -> None:
+        """Its origin was deleted where it comes from: only what lies below counts for where that goes on."""
+        history(store, 4)
+        store.commit([commit(5, status=Status.SUCCEEDED, release=True)])
+        fifth, fourth, third, second, first = (replace(one, thread_id="child") for one in store.segments("t"))
+        row = new_thread("child", origin=Origin(thread_id="t", seq=4), seq=5, head=4)
+        image = ThreadImage(thread=row, runs=(), messages=())
+        assert not store.load(image, [fifth], after=EMPTY)
+        assert store.load(image, [fifth], after=ABSENT)
+        assert not store.load(image, [first, second], after=Reached(5, fifth.commit_id))
+        assert store.load(image, [first, second], after=EMPTY)
+        assert not store.load(image, [fourth], after=EMPTY)
+        assert store.load(image, [third, fourth], after=Reached(2, second.commit_id))
+        whole = replace(image, thread=replace(row, origin=None))
+        assert store.load(whole, after=Reached(5, fifth.commit_id), complete=True)
+        assert store.segments("child") == [fifth, fourth, third, second, first]
+        assert store.forks("t") == ()
 
     def test_loading_needs_the_origin(self, store: CheckpointStore) -> None:
         row = new_thread("child", origin=Origin(thread_id="none", seq=1), seq=1, head=1)

@@ -8,11 +8,10 @@ end
 if not same_fork(now, made_at, origin_thread, origin_seq) then
   return {'left'}
 end
--- Segments do not overlap each other: of those that begin early enough the newest reaches the farthest.
 local final = 6 + 3 * tonumber(ARGV[6])
 local last = string.match(ARGV[final - 1], '^%d+:(%d+)')
-local before = redis.call('ZREVRANGEBYSCORE', SEGMENTS, last, '-inf', 'LIMIT', 0, 1)[1]
-if before and tonumber(string.match(before, '^%d+:(%d+)')) >= tonumber(ARGV[7]) then
+local before = newest_at(last)
+if tonumber(before) >= tonumber(ARGV[7]) then
   return {'left'}
 end
 

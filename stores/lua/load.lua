@@ -1,8 +1,9 @@
 -- ARGV: time to live, thread id, what is known of its origin ('' for none, 'kept' if the row that is there has the
--- same, else a token), the origin's id and seq, id of this call; fields of the row (pairs, after their number); then
--- three lists, each after its length: runs (number, what stays, what changes), messages (id, number, run, applied,
+-- same, else a token), the origin's id and seq, id of this call; the last commit that is given ('+inf' if none), how far
+-- the thread is to reach before it ('' if that does not matter; -1 where it is not to be there) and the id of that
+-- commit; fields of the row (pairs, after their number); then three lists, each after its length: runs (number, what stays, what changes), messages (id, number, run, applied,
 -- body, bytes of the payload), segments (first, entry, bytes)
-local ttl, id, token, origin_thread, origin_seq, call = unpack(ARGV, 1, 6)
+local ttl, id, token, origin_thread, origin_seq, call, given, after, commit_id = unpack(ARGV, 1, 9)
 local before = row_fields('driver', 'number', 'graph', 'status', 'segment_bytes', 'registrations', 'origin_thread',
   'origin_seq', 'origin_token', 'call')
 if before.call == call then
@@ -10,6 +11,15 @@ if before.call == call then
 end
 if before.driver and before.driver ~= 'loading' then
   return {'exists'}
+end
+if after ~= '' then
+  local last, newest = newest_at(given)
+  if not before.driver then
+    last, newest = '-1', ''
+  end
+  if last ~= after or newest ~= commit_id then
+    return {'left'}
+  end
 end
 if token == 'kept' then
   if not before.driver or before.origin_thread ~= origin_thread or before.origin_seq ~= origin_seq then
@@ -25,7 +35,7 @@ if before.driver then
   leave(number, id, before.graph, before.status)
   redis.call('UNLINK', ROW, RUNS, MESSAGES, UNREAD)
 end
-local at = write_pairs(ROW, 7)
+local at = write_pairs(ROW, 10)
 redis.call('HSET', ROW, 'number', number, 'origin_token', token, 'segment_bytes', before.segment_bytes or '0',
   'registrations', before.registrations or '0', 'call', call)
 local now = row_fields('graph', 'status', 'wake_at')

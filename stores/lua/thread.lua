@@ -138,6 +138,16 @@ local function segment_at(first)
   end
 end
 
+-- How far the thread reaches: last and commit id of the newest segment that begins at or before a commit. Segments do not
+-- overlap each other: of those that begin early enough the newest reaches the farthest.
+local function newest_at(commit)
+  local member = redis.call('ZREVRANGEBYSCORE', SEGMENTS, commit, '-inf', 'LIMIT', 0, 1)[1]
+  if member then
+    return string.match(member, '^%d+:(%d+):%d+:(.*)$')
+  end
+  return '0', ''
+end
+
 -- (number, run, applied, body) of messages, flat, in order of number.
 local function message_list(only_unread)
   local numbers = {}

@@ -307,11 +307,10 @@ SELECT first, last, commit_id
 FROM {schema}.segments JOIN {schema}.threads ON threads.number = segments.thread
 WHERE thread_id = $1 AND first BETWEEN $2 AND $3 ORDER BY first
 
--- name: holds
-SELECT EXISTS (
-    SELECT FROM {schema}.segments JOIN {schema}.threads ON threads.number = segments.thread
-    WHERE thread_id = $1 AND first <= $3::bigint AND last >= $2::bigint
-)
+-- name: newest
+SELECT last, commit_id
+FROM {schema}.segments JOIN {schema}.threads ON threads.number = segments.thread
+WHERE thread_id = $1 AND first <= $2::bigint ORDER BY first DESC LIMIT 1
 
 -- name: drop_segments
 DELETE FROM {schema}.segments

@@ -216,8 +216,8 @@ SELECT graph_key, name, version, kind, body, signature, paths FROM graphs WHERE 
 -- name: old_segments
 SELECT first, last, commit_id FROM segments WHERE thread = ? AND first >= ? AND first <= ? ORDER BY first
 
--- name: holds
-SELECT EXISTS (SELECT 1 FROM segments WHERE thread = ? AND first <= ? AND last >= ?)
+-- name: newest
+SELECT last, commit_id FROM segments WHERE thread = ? AND first <= ? ORDER BY first DESC LIMIT 1
 
 -- name: drop_segments
 DELETE FROM segments WHERE thread = ? AND first >= ? AND first <= ?

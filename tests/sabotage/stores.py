@@ -16,7 +16,9 @@ from perdure.stores.records import (
     Expect,
     GraphRecord,
     Message,
+    Reached,
     ThreadFilter,
+    ThreadImage,
     ThreadPage,
     ThreadRecord,
 )
@@ -232,6 +234,15 @@ class Unreferenced(MemoryStore):
     def _delete(self, thread_id: str) -> None:
         with self._lock:
             self._threads.pop(thread_id, None)
+
+
+class Adding(MemoryStore):
+    """Adds to a thread that is copied in, whatever somebody else has done to it."""
+
+    def _load(
+        self, image: ThreadImage, segments: Sequence[StoredSegment], after: Reached | None, complete: bool
+    ) -> bool:
+        return super()._load(image, segments, None, complete)
 
 
 class Sleepless(MemoryStore):

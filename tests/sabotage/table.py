@@ -25,7 +25,7 @@ from perdure.stores import tidying
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Status
-from perdure.testing import Commits, Deletion, Harness, Listing, Messages, Ownership, Segments, Timers
+from perdure.testing import Commits, Copies, Deletion, Harness, Listing, Messages, Ownership, Segments, Timers
 from tests.actors import test_leases, test_timers
 from tests.runtime import test_engine_recorded, test_reruns, test_travel
 from tests.runtime.test_engine_cancel import test_a_cancel_overtakes_what_came_before_it
@@ -323,6 +323,14 @@ CONFORMED = (
         stores.Unreferenced,
         "deletion.py::test_forks_hold_their_origin",
         lambda h, s: Deletion().test_forks_hold_their_origin(s),
+    ),
+    conformed(
+        "piece of a copy added to anything",
+        "V2",
+        "Does not compare how far a thread that is copied in has come.",
+        stores.Adding,
+        "copies.py::test_loading_goes_on_only_from_where_it_was_seen",
+        lambda h, s: Copies().test_loading_goes_on_only_from_where_it_was_seen(s),
     ),
     conformed(
         "stale reads",

@@ -230,10 +230,11 @@ def test_a_copy_that_was_broken_off_is_not_seen_and_made_anew() -> None:
     class Dying(MemoryStore):
         dies = True
 
-        def load(self, image: Any, segments: Any = (), *, complete: bool = False) -> None:
-            super().load(image, segments, complete=complete)
+        def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
+            done = super().load(image, segments, **options)
             if self.dies and image.thread.metadata["langgraph_namespace"]:
                 raise KeyboardInterrupt
+            return done
 
     store = Dying()
     saver = PerdureSaver(store)
@@ -256,11 +257,12 @@ def test_a_copy_while_others_prune() -> None:
     class Pruned(MemoryStore):
         meddle: Any = None
 
-        def load(self, image: Any, segments: Any = (), *, complete: bool = False) -> None:
-            super().load(image, segments, complete=complete)
+        def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
+            done = super().load(image, segments, **options)
             if self.meddle is not None:
                 meddle, self.meddle = self.meddle, None
                 meddle()
+            return done
 
     store = Pruned()
     saver, other = PerdureSaver(store), PerdureSaver(store)

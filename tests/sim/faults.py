@@ -18,6 +18,7 @@ from perdure.stores.records import (
     GraphRecord,
     Message,
     OwnerRecord,
+    Reached,
     RunRecord,
     Segment,
     StoreStats,
@@ -129,8 +130,15 @@ class Delegating(CheckpointStore):
     def image(self, thread_id: str) -> ThreadImage:
         return self.inner.image(thread_id)
 
-    def load(self, image: ThreadImage, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
-        self.inner.load(image, segments, complete=complete)
+    def load(
+        self,
+        image: ThreadImage,
+        segments: Sequence[Segment] = (),
+        *,
+        after: Reached | None = None,
+        complete: bool = False,
+    ) -> bool:
+        return self.inner.load(image, segments, after=after, complete=complete)
 
     def graph_keys(self) -> tuple[str, ...]:
         return self.inner.graph_keys()

@@ -21,6 +21,7 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.records import (
     LOADING,
     Amendment,
+    Commit,
     Origin,
     Retention,
     Segment,
@@ -82,13 +83,14 @@ def test_a_copy_that_breaks_off_goes_on() -> None:
     class Dying(Delegating):
         left = 0
 
-        def load(self, image: ThreadImage, segments: Any = (), *, complete: bool = False) -> None:
+        def load(self, image: ThreadImage, segments: Any = (), **options: Any) -> bool:
             self.left -= 1
             if self.left < 0 and self.before:
                 raise Died
-            self.inner.load(image, segments, complete=complete)
+            done = self.inner.load(image, segments, **options)
             if self.left < 0:
                 raise Died
+            return done
 
         before = False
 
@@ -154,6 +156,57 @@ def test_a_held_copy_is_brought_up_to_date(store: CheckpointStore) -> None:
     done = copied(store, target)
     assert done.segments == 1
     assert_same(store, target)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_thread_that_is_deleted_in_the_middle_is_brought_in_anew(hold: bool) -> None:
+    """The rest of it was added to nothing, and the copy said that it was there: its first commits were missing."""
+
+    class Deleted(Delegating):
+        left = 3
+
+        def load(self, image: ThreadImage, segments: Any = (), **options: Any) -> bool:
+            done = self.inner.load(image, segments, **options)
+            self.left -= 1
+            if not self.left:
+                self.inner.delete("t")
+            return done
+
+    source, target = MemoryStore(), MemoryStore()
+    appended(source, 300)
+    done = copied(source, Deleted(target), hold=hold)
+    assert (done.different, done.gone) == ([], [])
+    copied(source, target)
+    assert_same(source, target)
+    assert problems(target) == []
+
+
+def test_one_that_goes_on_by_itself_elsewhere_is_not_put_together_with_another() -> None:
+    """Half of one was held, and the rest of the other was added to it, under the same numbers."""
+    source, other, target = MemoryStore(), MemoryStore(), MemoryStore()
+    appended(source, 5)
+    copied(source, other)
+    other.claim("t", epoch=1, token=TOKEN, owner="o")
+    for seq in range(6, 200):
+        append(source, seq)
+        other.commit([step_of(seq)])
+    copied(other, target, hold=True)
+    before = target.segments("t")
+    for merged in (False, True):
+        if merged:
+            tidied(source, "t", Retention())
+            assert len(source.segments("t")) < 20
+        done = copied(source, target)
+        assert (done.different, done.threads) == (["t"], 0)
+        assert target.segments("t") == before
+    tidied(other, "t", Retention())
+    assert copied(other, target).different == []
+    assert problems(target) == []
+
+
+def step_of(seq: int) -> Commit:
+    rows = (control_row(seq, {"log": seq}), Row(Kind.DELTA, seq, "log", seq, seq - 1, "node", 0, b"other"))
+    return commit(seq, epoch=2, rows=rows, head=seq)
 
 
 def test_another_thread_of_the_same_name_is_left_alone(store: CheckpointStore) -> None:

@@ -24,7 +24,17 @@ from perdure.stores.errors import (
     ThreadReferenced,
     UnknownThread,
 )
-from perdure.stores.records import Amendment, Expect, Origin, OwnerRecord, RunUpdate, Status
+from perdure.stores.records import (
+    EMPTY,
+    Amendment,
+    Expect,
+    Origin,
+    OwnerRecord,
+    Reached,
+    RunUpdate,
+    Status,
+    ThreadImage,
+)
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_forks import UNHELD
 from perdure.stores.redis_options import RedisOptions
@@ -109,6 +119,8 @@ REFUSED: dict[str, tuple[type[StoreError] | None, Callable[[RedisStore], Any]]] 
     "rewrite: newest": (None, lambda s: s.rewrite("t", _old(s, 5), [_merged(s, 5)])),
     "rewrite: unknown": (None, lambda s: s.rewrite("no", _old(s, 3), [])),
     "load: there": (ThreadExists, lambda s: s.load(s.image("t"), s.segments("t"), complete=True)),
+    "load: further": (None, lambda s: s.load(s.image("loading"), _old(s, 2), after=Reached(1, "c"), complete=True)),
+    "load: not there": (None, lambda s: s.load(_renamed(s.image("t")), s.segments("t"), after=EMPTY)),
     "delete: runnable": (Refused, lambda s: s.delete("t")),
     "delete: not there": (None, lambda s: s.delete("no")),
     "renew: lower": (None, lambda s: s.renew(OwnerRecord(owner="o", counter=4, host="h", pid=1, started=1))),
@@ -122,6 +134,10 @@ REFUSED: dict[str, tuple[type[StoreError] | None, Callable[[RedisStore], Any]]] 
 def _old(store: RedisStore, count: int, last: dict[str, Any] | None = None) -> list[Any]:
     segments = store.segments("t")[::-1][:count]
     return [*segments[:-1], replace(segments[-1], **last)] if last else segments
+
+
+def _renamed(image: ThreadImage) -> ThreadImage:
+    return replace(image, thread=replace(image.thread, thread_id="no"))
 
 
 def _merged(store: RedisStore, count: int) -> Any:
@@ -160,7 +176,7 @@ def test_a_void_token_writes_nothing(store: RedisStore) -> None:
     late_copy = replace(image, thread=replace(image.thread, thread_id="late copy"))
     for row, arrives in (
         (thread, lambda row, token: store._insert(row, message(), token)),
-        (late_copy.thread, lambda row, token: store._put(row, late_copy, [], token) or None),
+        (late_copy.thread, lambda row, token: store._put(row, late_copy, [], None, token)),
     ):
         held = store._forks._hold(row, row.origin)  # type: ignore[arg-type] # it has one
         assert held is not None
@@ -175,7 +191,7 @@ def test_a_void_token_writes_nothing(store: RedisStore) -> None:
     # What is loading has another origin than this one knows.
     before = redis_raw.dump(store)
     other = replace(image.thread, origin=Origin(thread_id="t", seq=5))
-    assert not store._put(other, image, [], "kept")
+    assert not store._put(other, image, [], None, "kept")
     assert redis_raw.dump(store) == before
 
 

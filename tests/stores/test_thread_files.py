@@ -487,19 +487,20 @@ class Dying(Delegating):
         super().__init__(inner)
         self.left, self.before = calls, before
 
-    def load(self, image: Any, segments: Any = (), *, complete: bool = False) -> None:
-        self._maybe(lambda: self.inner.load(image, segments, complete=complete))
+    def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
+        return bool(self._maybe(lambda: self.inner.load(image, segments, **options)))
 
     def put_setting(self, name: str, value: Any) -> None:
         self._maybe(lambda: self.inner.put_setting(name, value))
 
-    def _maybe(self, call: Any) -> None:
+    def _maybe(self, call: Any) -> Any:
         self.left -= 1
         if self.left < 0 and self.before:
             raise Died
-        call()
+        done = call()
         if self.left < 0:
             raise Died
+        return done
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -568,12 +569,13 @@ from perdure.stores.vault import PlainVault
 class Stopping(SqliteStore):
     left = int(sys.argv[3])
 
-    def load(self, image, segments=(), *, complete=False):
-        super().load(image, segments, complete=complete)
+    def load(self, image, segments=(), **options):
+        done = super().load(image, segments, **options)
         self.left -= 1
         if not self.left:
             print("stops", flush=True)
             os.kill(os.getpid(), signal.SIGSTOP)
+        return done
 
 with ThreadFile(Path(sys.argv[2]), PlainVault()) as file:
     for _ in import_threads(file, Stopping(Path(sys.argv[1])), 5.0):
@@ -630,9 +632,9 @@ def test_large_threads_are_moved_in_little_memory(path: Path, tmp_path: Path) ->
     class Watched(Delegating):
         most = 0
 
-        def load(self, image: Any, segments: Any = (), *, complete: bool = False) -> None:
+        def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
             self.most = max(self.most, sum(len(row.payload) for segment in segments for row in segment.rows))
-            self.inner.load(image, segments, complete=complete)
+            return self.inner.load(image, segments, **options)
 
     chance = random.Random(3)
     with SqliteStore(tmp_path / "source.db") as source, SqliteStore(tmp_path / "target.db") as inner:
