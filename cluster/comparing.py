@@ -18,14 +18,14 @@ from ..runtime.batches import RERUNS, Ended, Item, thread_of
 from ..runtime.control import RUN_CHANNEL, Control
 from ..runtime.diffs import StateDiff, diff_values
 from ..runtime.errors import InputError
-from ..runtime.reruns import Rerun
+from ..runtime.reruns import BatchMark, Rerun
 from ..runtime.restore import load_control, load_values
 from ..runtime.snapshots import checkpoint_id
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec, Opaque
 from ..stores.errors import Corrupt, NewerFormat, UnknownCheckpoint, UnknownThread
 from ..stores.history import HistoryReader
-from ..stores.records import BATCH, ThreadRecord
+from ..stores.records import ThreadRecord
 from .errors import ClientError
 
 _BATCH_ROWS = 1024
@@ -64,10 +64,10 @@ def compare_batch(store: CheckpointStore, batch_id: str, measures: Sequence[str]
     record = store.thread(batch_id)
     if record.graph != RERUNS.name:
         raise ClientError(f"thread {batch_id!r} belongs to graph {record.graph!r}; it is no batch re-run")
-    state = batch_values(store, record, "items", "done")
+    state = batch_values(store, record, "mark", "items", "done")
     outcomes = {end.place: str(end.outcome) for end in (Ended(*one) for one in state.get("done", []))}
     items = [Item(*one) for one in state.get("items", [])]
-    compared = _Comparison(store, batch_id, tuple(measures))
+    compared = _Comparison(store, BatchMark(batch_id, state.get("mark", "")), tuple(measures))
     rows = (compared.row(item, outcomes.get(place)) for place, item in enumerate(items))
     return pa.RecordBatchReader.from_batches(schema, _batches(rows, schema))
 
@@ -104,9 +104,9 @@ class _Side:
 
 
 class _Comparison:
-    def __init__(self, store: CheckpointStore, batch_id: str, measures: tuple[str, ...]) -> None:
+    def __init__(self, store: CheckpointStore, mark: BatchMark, measures: tuple[str, ...]) -> None:
         self._store = store
-        self._batch_id = batch_id
+        self._mark = mark
         self._measures = measures
         self._codec = Codec(opaque=True)
 
@@ -114,7 +114,7 @@ class _Comparison:
         """All that is known of an item; what cannot be read of it is its `problem`."""
         row: dict[str, Any] = {
             "thread_id": item.thread_id,
-            "rerun_id": thread_of(self._batch_id, item.thread_id),
+            "rerun_id": thread_of(self._mark.batch_id, item.thread_id),
             "checkpoint_id": checkpoint_id(item.seq) if item.seq else None,
             "outcome": outcome,
             "problem": item.skipped or None,
@@ -137,7 +137,7 @@ class _Comparison:
             record = self._store.thread(thread_id)
         except UnknownThread:
             raise _Problem("it was not begun, or its thread was deleted since") from None
-        if record.metadata.get(BATCH) != self._batch_id:
+        if not self._mark.on(record):
             raise _Problem(f"thread {thread_id!r} is no part of this batch: the id had been taken")
         return record
 

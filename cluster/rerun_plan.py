@@ -130,10 +130,11 @@ class Planner:
         return pack(self._codec, dict(update), None, 0)
 
 
-def batch_input(plan: RerunPlan, pace: Pace, graph: GraphRecord | None) -> BatchState:
-    """What the batch's thread begins with."""
+def batch_input(plan: RerunPlan, pace: Pace, graph: GraphRecord | None, mark: str) -> BatchState:
+    """What the batch's thread begins with. `mark`: a text that no other batch has."""
     return BatchState(
         batch=plan.batch_id,
+        mark=mark,
         items=[list(item) for item in plan.items],
         effects=plan.effects,
         graph_key=graph.graph_key if graph is not None else "",
@@ -149,8 +150,8 @@ def batch_input(plan: RerunPlan, pace: Pace, graph: GraphRecord | None) -> Batch
     )
 
 
-def once_more(wishes: Mapping[str, Any], batch_id: str, items: Sequence[Item]) -> dict[str, Any]:
+def once_more(wishes: Mapping[str, Any], batch_id: str, items: Sequence[Item], mark: str) -> dict[str, Any]:
     """What the thread of another batch begins with, which does the same with some of the items. `wishes`: the channels
-    of the first that say how."""
+    of the first that say how; `mark`: a text that no other batch has."""
     begun = {"begun": 0, "open": [], "failures": 0, "accepted": 0, "paced": 0.0}
-    return {**wishes, **begun, "batch": batch_id, "items": [list(item) for item in items]}
+    return {**wishes, **begun, "batch": batch_id, "mark": mark, "items": [list(item) for item in items]}

@@ -9,12 +9,14 @@ from typing import Any, Literal, overload
 from ..runtime.batches import RERUNS, Item
 from ..runtime.clock import SystemClock
 from ..runtime.compiled import CompiledGraph
+from ..runtime.errors import InputError
 from ..stores.base import CheckpointStore
 from ..stores.errors import UnknownThread
-from ..stores.records import GraphRecord
+from ..stores.records import BATCH, GraphRecord
 from .choosing import At, Choice, Where, chosen
 from .errors import ClientError
 from .handle import ThreadHandle
+from .reader import Reader
 from .rerun_plan import Pace, Planner, RerunPlan, Update, batch_input, once_more
 from .reruns import BatchRerun
 
@@ -101,8 +103,8 @@ class BatchReruns(ABC):
         `batch_id`: it goes on without this client. With the id of a batch that is there, that one is returned. The new
         threads have ids that begin with the batch's, and its id in their metadata under `perdure.batch`.
 
-        A thread that cannot be re-run is skipped with the reason. Raises `InputError`, `UnknownThread`, and as
-        `submit`; then nothing is begun.
+        A thread that cannot be re-run is skipped with the reason. Raises `InputError` (also for the id of a batch that
+        was deleted while threads that it had begun are left), `UnknownThread`, and as `submit`; then nothing is begun.
         """
         pace = Pace(concurrency=concurrency, rate=rate, max_failures=max_failures)
         name = batch_id or f"rerun-{self._clock.unique()[:12]}"
@@ -116,8 +118,10 @@ class BatchReruns(ABC):
         plan = planner.plan(name, records)
         if dry_run:
             return plan
+        if batch_id is not None and (found := self._present_or_free(batch_id)) is not None:
+            return found
         shipped = self._shipped(graph) if graph is not None else None
-        return self._batch(self._begin(RERUNS, batch_input(plan, pace, shipped), name))
+        return self._batch(self._begin(RERUNS, batch_input(plan, pace, shipped, self._clock.unique()), name))
 
     def batch(self, batch_id: str) -> BatchRerun:
         """A batch that was begun before. Raises `UnknownThread`, `ClientError` for what is no batch."""
@@ -132,11 +136,24 @@ class BatchReruns(ABC):
         except UnknownThread:
             return None
 
+    def _present_or_free(self, batch_id: str) -> BatchRerun | None:
+        """The batch with this id; None where nothing is left of one that had it. Raises `InputError` where threads
+        are: they would be taken for those of the new batch, by listings and by people."""
+        left = next(Reader(self.store).threads(metadata={BATCH: batch_id}, limit=1), None)
+        # In this order: another client may begin it in between, and then the threads are that batch's.
+        if (found := self._present(batch_id)) is not None or left is None:
+            return found
+        raise InputError(
+            f"batch_id={batch_id!r}: a batch with this id was deleted, but not what it had begun, such as thread "
+            f"{left.thread_id!r}; take another id, or delete these threads first: "
+            f"delete_many({{'metadata': {{{BATCH!r}: {batch_id!r}}}}})"
+        )
+
     def _batch(self, thread: ThreadHandle) -> BatchRerun:
         return BatchRerun(self.store, thread, self.thread, self._once_more)
 
     def _once_more(self, batch: BatchRerun, items: Sequence[Item], batch_id: str | None) -> BatchRerun:
         name = batch_id or f"rerun-{self._clock.unique()[:12]}"
-        if (found := self._present(name)) is not None:
+        if (found := self._present_or_free(name)) is not None:
             return found
-        return self._batch(self._begin(RERUNS, once_more(batch.wishes(), name, items), name))
+        return self._batch(self._begin(RERUNS, once_more(batch.wishes(), name, items, self._clock.unique()), name))

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..runtime.batches import Ended, Item, Outcome, thread_of
 from ..runtime.errors import InputError
+from ..runtime.reruns import BatchMark
 from ..runtime.snapshots import checkpoint_id
 from ..stores.base import CheckpointStore
 from ..stores.errors import Refused, UnknownThread
@@ -30,6 +31,8 @@ from .looks import deadline_of, looks
 
 _RECENT = 500
 """Ended items from which the pace is estimated."""
+_AT_ONCE = 500
+"""Threads that are looked up by one call of the store."""
 
 
 class RerunProgress(NamedTuple):
@@ -227,11 +230,18 @@ class BatchRerun:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _under_way(self) -> Iterator[str]:
-        """The items of which no end is noted; that one was begun may not be noted, where a process had died."""
+        """The threads of the batch that have not ended; that one was begun may not be noted, where a process had died.
+        Others that only have such an id are left alone."""
         noted = {one.place for one in self._ends()}
-        for index, item in enumerate(self.items()):
-            if index not in noted and not item.skipped:
-                yield thread_of(self.batch_id, item.thread_id)
+        left = [item for index, item in enumerate(self.items()) if index not in noted and not item.skipped]
+        if not left:
+            return
+        mark = BatchMark(self.batch_id, self._values("mark").get("mark", ""))
+        for start in range(0, len(left), _AT_ONCE):
+            names = [thread_of(self.batch_id, item.thread_id) for item in left[start : start + _AT_ONCE]]
+            for name, row in self._store.find(names).items():
+                if mark.on(row) and not row.status.ended:
+                    yield name
 
     def _ends(self) -> list[Ended]:
         return [Ended(*one) for one in self._values("done").get("done", [])]

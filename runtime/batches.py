@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 from ..stores.errors import StoreError, StoreUnavailable, ThreadExists, UnknownThread
-from ..stores.records import BATCH, RERUN, SERVICE, Delivery, Message, Retention, Status, ThreadRecord
+from ..stores.records import SERVICE, Delivery, Message, Retention, Status, ThreadRecord
 from .clock import SystemClock
 from .commands import END, START
 from .desk import Surroundings
@@ -26,7 +26,7 @@ from .graph import StateGraph
 from .interrupts import interrupt
 from .payloads import RETRY, UPDATE
 from .policies import RetryPolicy
-from .reruns import read_effects
+from .reruns import BatchMark, read_effects
 from .scope import surroundings
 from .sleeping import sleep
 
@@ -77,6 +77,8 @@ class BatchState(TypedDict, total=False):
     """A batch. Items and ends are lists in the order of their classes' fields."""
 
     batch: str
+    mark: str
+    """See `BatchMark`."""
     items: list[list[Any]]
     effects: str
     graph_key: str
@@ -201,6 +203,7 @@ class _Batch:
         self._submitted = around.submitted
         self._state = state
         self._items = state["items"]
+        self._mark = BatchMark(state["batch"], state.get("mark", ""))
         self._clock = SystemClock()
 
     def item(self, index: int) -> Item:
@@ -214,7 +217,7 @@ class _Batch:
         rows = self._store.find(list(names.values()))
         found: list[Ended] = []
         for index, name in names.items():
-            if name not in rows:
+            if name not in rows or not self._mark.on(rows[name]):
                 found.append(self._end(index, Outcome.FAILED, "its thread was deleted before its end was noted"))
             elif (outcome := outcome_of(rows[name])) is not None:
                 found.append(self._end(index, *outcome))
@@ -239,8 +242,8 @@ class _Batch:
             [replace(one.thread, metadata={}, tags=()) for one in found.values() if isinstance(one, Delivery)]
         )
         for index, made in found.items():
-            if isinstance(made, StoreError) and not self._is_ours(made, new[index][0]):
-                refused[index] = self._end(index, Outcome.FAILED, str(made))
+            if isinstance(made, StoreError) and not self._is_ours(made):
+                refused[index] = self._end(index, Outcome.FAILED, _why(made))
         return refused
 
     def _create(self, new: Mapping[int, Any]) -> dict[int, Delivery | StoreError]:
@@ -260,12 +263,12 @@ class _Batch:
         except StoreError as error:
             return error
 
-    def _is_ours(self, error: StoreError, record: ThreadRecord) -> bool:
+    def _is_ours(self, error: StoreError) -> bool:
         """Whether an item's thread was there since this batch had begun it before."""
         if not isinstance(error, ThreadExists):
             return False
-        found = self._store.thread(record.thread_id).metadata
-        return all(found.get(key) == record.metadata[key] for key in (RERUN, BATCH))
+        found = self._store.find([error.thread_id])
+        return error.thread_id in found and self._mark.on(found[error.thread_id])
 
     def _new(self, item: Item, origins: Mapping[str, ThreadRecord]) -> tuple[ThreadRecord, Message | None]:
         if item.skipped:
@@ -276,7 +279,7 @@ class _Batch:
         wishes = ForkWishes(
             thread_id=thread_of(state["batch"], item.thread_id),
             effects=read_effects(state["effects"]),
-            batch=state["batch"],
+            batch=self._mark,
         )
         record = fork_record(origins[item.thread_id], item.seq, item.run, wishes, self._clock, SERVICE)
         if state.get("graph_key"):
@@ -292,6 +295,12 @@ class _Batch:
 
     def _end(self, index: int, outcome: Outcome, reason: str) -> Ended:
         return Ended(index, outcome, reason, self._clock.time())
+
+
+def _why(error: StoreError) -> str:
+    if isinstance(error, ThreadExists):
+        return f"thread {error.thread_id!r} is there, and not of this batch; delete it, or take another batch_id"
+    return str(error)
 
 
 class _Skipped(Exception):

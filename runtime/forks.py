@@ -9,7 +9,7 @@ from typing import Any
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.history import HistoryReader
-from ..stores.records import BATCH, RERUN, Message, Origin, Status, ThreadRecord
+from ..stores.records import BATCH, BATCH_MARK, RERUN, Message, Origin, Status, ThreadRecord
 from ..stores.segments import Kind
 from .clock import Clock
 from .control import Control
@@ -17,7 +17,7 @@ from .errors import InputError
 from .options import given_metadata
 from .payloads import BREAKPOINTS, RETRY, UPDATE, pack
 from .position import FORKED
-from .reruns import Effects, new_rerun
+from .reruns import BatchMark, Effects, new_rerun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class ForkWishes:
     """Its metadata; None for that of its origin."""
     start: bool = True
     """Run it; else it is paused until somebody resumes it."""
-    batch: str = ""
-    """Id of the batch that makes it."""
+    batch: BatchMark | None = None
+    """The batch that makes it."""
     effects: Effects | None = None
     """Make it a re-run of its origin, with these effects; None for a thread of its own, whose effects are live."""
     options: Mapping[str, Any] | None = None
@@ -96,11 +96,11 @@ def fork_record(
 def _metadata(origin: ThreadRecord, seq: int, run: int, wishes: ForkWishes) -> dict[str, Any]:
     given = given_metadata(wishes.metadata) if wishes.metadata is not None else origin.metadata
     # A fork of a re-run is none, unless it is made one.
-    metadata = {name: value for name, value in given.items() if name not in (RERUN, BATCH)}
+    metadata = {name: value for name, value in given.items() if name not in (RERUN, BATCH, BATCH_MARK)}
     if wishes.effects is not None:
         metadata[RERUN] = new_rerun(origin, seq, run, wishes.effects).to_data()
-    if wishes.batch:
-        metadata[BATCH] = wishes.batch
+    if wishes.batch is not None:
+        metadata.update(wishes.batch.to_data())
     return metadata
 
 

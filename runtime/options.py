@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from ..stores.records import BATCH, RERUN
+from ..stores.records import BATCH, BATCH_MARK, RERUN
 from .checkpoints import Checkpoints
 from .errors import InputError
 from .topology import Topology, suggestion
@@ -132,7 +132,7 @@ def breakpoints(topology: Topology, nodes: Iterable[str]) -> frozenset[str]:
 def given_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """The metadata that a user gives a thread. Raises `InputError` for a key that marks re-runs: rows are believed
     what these say."""
-    for name in (RERUN, BATCH):
+    for name in (RERUN, BATCH, BATCH_MARK):
         if name in (metadata or {}):
             raise InputError(f"the metadata key {name!r} is kept for re-runs: fork(effects=...) and rerun() make them")
     return dict(metadata or {})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from ..stores.records import RERUN, ThreadRecord
+from ..stores.records import BATCH, BATCH_MARK, RERUN, ThreadRecord
 from .errors import InputError
 from .snapshots import checkpoint_id
 
@@ -63,6 +63,22 @@ class Rerun:
             return None
         effects = Effects.RECORDED if mark["recorded"] else Effects.LIVE
         return cls(thread_id=mark["thread"], seq=mark["seq"], run=mark["run"], effects=effects, made_at=mark["made_at"])
+
+
+class BatchMark(NamedTuple):
+    """Tells the threads of a batch from all others, also from those of an earlier batch that had its id."""
+
+    batch_id: str
+    mark: str
+    """Drawn anew for each batch."""
+
+    def to_data(self) -> dict[str, Any]:
+        """What the metadata of its threads holds (JSON)."""
+        return {BATCH: self.batch_id, BATCH_MARK: self.mark}
+
+    def on(self, record: ThreadRecord) -> bool:
+        """Whether the batch has begun this thread."""
+        return record.metadata.get(BATCH) == self.batch_id and record.metadata.get(BATCH_MARK, "") == self.mark
 
 
 def read_effects(effects: str) -> Effects:

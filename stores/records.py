@@ -69,6 +69,9 @@ the row, and never changed."""
 BATCH = "perdure.batch"
 """Key in `ThreadRecord.metadata` of a thread that was begun by a batch: the batch's id."""
 
+BATCH_MARK = "perdure.batch_mark"
+"""Key beside `BATCH`: a text that no other batch has, whatever its id. An id may be used again one day."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:

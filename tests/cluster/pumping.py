@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from perdure import CheckpointStore, CompiledGraph, ThreadHandle
@@ -95,3 +97,21 @@ class PumpedClient(BatchReruns):
                 return
         crashed = row.status is Status.RUNNING
         own(store, crashed=crashed, graph=self.graphs[row.graph], thread_id=row.thread_id)
+
+
+@contextmanager
+def pumping(client: PumpedClient) -> Iterator[None]:
+    """Only batches are run while the block lasts."""
+    over = threading.Event()
+
+    def pump() -> None:
+        while not over.wait(0.005):
+            client.pump(items=False)
+
+    pumps = threading.Thread(target=pump)
+    pumps.start()
+    try:
+        yield
+    finally:
+        over.set()
+        pumps.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,8 +21,8 @@ from perdure.cluster.submission import Wishes
 from perdure.runtime.batches import RERUNS, Item, Outcome, Start, start, thread_of
 from perdure.stores.base import NewThread
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import BATCH, RERUN, Delivery, Message, Status, ThreadRecord
-from tests.cluster.pumping import PumpedClient
+from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Delivery, Message, Status, ThreadRecord
+from tests.cluster.pumping import PumpedClient, pumping
 from tests.runtime.engine import chain, says
 from tests.runtime.test_checkpoint_kills import Mortal
 from tests.sim.faults import Died
@@ -224,34 +223,26 @@ def test_pause_resume_and_cancel(client: PumpedClient) -> None:
     client.pump(items=False)
     batch.pause()
     client.pump_all()
-    assert (batch.status, len([row for row in client.rows() if row.thread_id.startswith("b/")])) == ("paused", 2)
+    before = begun(client)
+    assert (batch.status, len(before)) == ("paused", 2)
     batch.resume()
-    client.pump(items=False)
+    while len(begun(client)) < 4:
+        client.pump(items=False)
     with pumping(client):
         batch.cancel("enough")
     client.pump_all()
     assert batch.status == "cancelled"
-    begun = [row for row in client.rows() if BATCH in row.metadata]
-    assert 2 <= len(begun) < 6
-    assert all(row.status.ended for row in begun)
+    # The two before the pause have come to their own ends; those that were under way have not.
+    after = begun(client)
+    assert {name for name, row in after.items() if row.status is Status.CANCELLED} == after.keys() - before.keys()
+    assert {after[name].reason for name in after.keys() - before.keys()} == {"enough"}
+    assert len(after) == 4
+    assert all(row.status.ended for row in after.values())
 
 
-@contextmanager
-def pumping(client: PumpedClient) -> Iterator[None]:
-    """Only batches are run while the block lasts."""
-    over = threading.Event()
-
-    def pump() -> None:
-        while not over.wait(0.005):
-            client.pump(items=False)
-
-    pumps = threading.Thread(target=pump)
-    pumps.start()
-    try:
-        yield
-    finally:
-        over.set()
-        pumps.join()
+def begun(client: PumpedClient) -> dict[str, ThreadRecord]:
+    """The threads of batches."""
+    return {row.thread_id: row for row in client.rows() if BATCH in row.metadata}
 
 
 def test_items_that_wait_for_somebody() -> None:
@@ -374,6 +365,6 @@ def test_ids_of_items_are_not_too_long() -> None:
 
 
 def test_nobody_gives_a_thread_the_marks_of_a_rerun() -> None:
-    for key in (RERUN, BATCH):
+    for key in (RERUN, BATCH, BATCH_MARK):
         with pytest.raises(InputError, match="kept for re-runs"):
             Wishes(metadata={key: {"recorded": True}}).run_options(RERUNS)

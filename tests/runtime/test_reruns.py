@@ -33,7 +33,7 @@ from perdure.runtime.meaning import RuntimeMeaning
 from perdure.runtime.payloads import RESUME, pack
 from perdure.runtime.recordings import way_on
 from perdure.stores.deletion import delete_thread
-from perdure.stores.records import BATCH, RERUN, Expect, Message, Retention, Status
+from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Expect, Message, Retention, Status
 from perdure.stores.tidying import Progress, Tidier
 from tests.runtime.engine import THREAD, Log, asks, before, chain, history, says, thread, until, wire
 from tests.runtime.test_checkpoint_kills import Mortal, own
@@ -376,7 +376,7 @@ def test_a_rerun_of_what_was_inherited_is_refused(store: CheckpointStore) -> Non
         recorded(graph, fork, "v")
     with pytest.raises(InputError, match=r'"recorded", "live"'):
         graph.fork(THREAD, effects="dead")
-    for key in (RERUN, BATCH):
+    for key in (RERUN, BATCH, BATCH_MARK):
         with pytest.raises(InputError, match="kept for re-runs"):
             graph.fork(THREAD, metadata={key: {}})
         with pytest.raises(InputError, match="kept for re-runs"):
