@@ -24,9 +24,10 @@ from ..stores.addresses import redacted
 from ..stores.arguments import check_retention
 from ..stores.base import CheckpointStore
 from ..stores.deletion import delete_thread
-from ..stores.errors import Refused, StoreMisuse, ThreadExists
+from ..stores.errors import Refused, StoreMisuse, ThreadExists, ThreadHeld
 from ..stores.records import (
     ENDED,
+    LOADING,
     SERVICE,
     Amendment,
     Delivery,
@@ -346,6 +347,8 @@ class Client(ThreadFiles, BatchReruns, ManyThreads):
         present = self.store.thread(record.thread_id)
         if if_exists == "attach":
             return present.runs
+        if present.driver == LOADING:
+            raise ThreadHeld(record.thread_id, "no run of it can begin yet")
         if present.driver != SERVICE:
             raise ClientError(
                 f"thread {record.thread_id!r} is driven by invoke() in somebody's process; submit to another thread"

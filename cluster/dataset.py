@@ -15,8 +15,8 @@ import pyarrow as pa
 from ..runtime.errors import InputError
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import StoreMisuse, UnknownCheckpoint, UnknownThread
-from ..stores.records import ThreadRecord
+from ..stores.errors import StoreMisuse, ThreadHeld, UnknownCheckpoint, UnknownThread
+from ..stores.records import LOADING, ThreadRecord
 from ..stores.retention import READABLE
 from .dataset_rows import EMPTY_FIELD, JSON_FIELD, Cells, RowsOf, Sized, fields_of
 from .dataset_selection import HistoryOptions, Selection
@@ -135,6 +135,8 @@ class _History:
 
     def _asked(self, thread_id: str) -> ThreadRecord:
         record = self._store.thread(thread_id)
+        if record.driver == LOADING:
+            raise ThreadHeld(thread_id, "what is there of its history is not all of it")
         if record.driver not in READABLE:
             raise StoreMisuse(
                 f"thread {thread_id!r} is not Perdure's to read (its driver is {record.driver!r}); read it with the "

@@ -22,9 +22,9 @@ from ..runtime.snapshots import SnapshotReader
 from ..runtime.stream import events_of, read_modes
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import Refused
+from ..stores.errors import Refused, ThreadHeld
 from ..stores.history import HistoryReader
-from ..stores.records import PARKED, SERVICE, Expect, Message, RunRecord, Status, ThreadRecord
+from ..stores.records import LOADING, PARKED, SERVICE, Expect, Message, RunRecord, Status, ThreadRecord
 from .errors import Cancelled, ClientError, Interrupted, Paused
 from .looks import deadline_of, looks
 from .travel import LIVE, ThreadTravel
@@ -205,6 +205,8 @@ class ThreadHandle(ThreadTravel):
         return delivery.number
 
     def _check_driver(self, record: ThreadRecord) -> None:
+        if record.driver == LOADING:
+            raise ThreadHeld(self.thread_id, "nobody can run it yet")
         if record.driver != SERVICE:
             raise ClientError(
                 f"thread {self.thread_id!r} is driven by invoke() in somebody's process, where no service reads its "

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.errors import ClaimLost, Refused, UnknownThread
-from ..stores.records import IN_PROCESS, PARKED, Expect, Message, Status, ThreadRecord
+from ..stores.errors import ClaimLost, Refused, ThreadHeld, UnknownThread
+from ..stores.records import IN_PROCESS, LOADING, PARKED, Expect, Message, Status, ThreadRecord
 from .breakpoints import ACCEPTS_BREAKPOINTS, breakpoints_message
 from .cache import ReadCache
 from .clock import Clock
@@ -79,7 +79,9 @@ class InProcess:
         return self.see_to(before, number)
 
     def check_free(self, record: ThreadRecord) -> None:
-        """Raise `ThreadBusy` if somebody else runs the thread."""
+        """Raise `ThreadBusy` if somebody else runs the thread, `ThreadHeld` if it is being copied in."""
+        if record.driver == LOADING:
+            raise ThreadHeld(record.thread_id, "nobody can run it yet")
         if record.driver != IN_PROCESS:
             raise ThreadBusy(record.thread_id, "the Ray service drives it; use connect(...).thread(...) for it")
         if record.owner and owner_state(record.owner) is OwnerState.AT_WORK:

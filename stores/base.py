@@ -58,7 +58,7 @@ class CheckpointStore(Upkeep):
         Repeating it with the same `message_id` returns the first call's delivery with `repeated` set.
         An origin's commit that the origin itself had inherited becomes that of the thread which wrote it. Raises
         `ThreadExists`; `UnknownThread` when `thread.origin` names a thread that is not there, `StoreMisuse` when that
-        thread has no durable commit `thread.origin.seq` yet or retention has dropped it.
+        thread has no durable commit `thread.origin.seq` yet or retention has dropped it, or is being copied in.
         """
 
     def create_many(self, threads: Sequence[NewThread]) -> list[Delivery | ThreadExists]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .base import CheckpointStore
 from .columns import size_of
-from .errors import StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
+from .errors import StoreUnavailable, ThreadExists, UnknownThread, WrongOrigin
 from .fetching import cut
 from .held_thread import HeldThread, Kept, Overtaken
 from .records import ABSENT, LOADING, GraphRecord, Segment, ThreadImage, ThreadRecord
@@ -208,7 +208,7 @@ def _copy(source: Source, target: CheckpointStore, thread_id: str, done: Copied,
             raise
         done.gone.append(thread_id)
         return False
-    except (ThreadExists, StoreMisuse):
+    except (ThreadExists, WrongOrigin):
         # Its origin in the target is not the one it was forked from, or has not come as far.
         done.different.append(thread_id)
         return False

@@ -43,6 +43,22 @@ class MissingKey(StoreMisuse):
     """A record is encrypted with a key that was not given."""
 
 
+class WrongOrigin(StoreMisuse):
+    """A thread cannot be forked from what the thread of that name has: it has not come so far, or has dropped it."""
+
+
+class ThreadHeld(StoreMisuse):
+    """The thread is being copied in, and is not to be used before all of it is there."""
+
+    def __init__(self, thread_id: str, why: str) -> None:
+        super().__init__(
+            f"thread {thread_id!r} is being copied into this store, by an import or a copy that has not ended: {why}. "
+            "If nothing does that any more it broke off: start the same import or copy again, and it goes on; or give "
+            "it up by deleting the thread"
+        )
+        self.thread_id = thread_id
+
+
 class UnknownThread(StoreError):
     """No thread has this id."""
 

@@ -14,9 +14,9 @@ from .columns import size_of
 from .copying import Copied, Source, StoreSource, missing_segments, parents_first, stands
 from .errors import StoreMisuse, StoreUnavailable, UnknownThread
 from .history import PENDING
-from .records import IN_PROCESS, LOADING, SERVICE, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
+from .records import IN_PROCESS, SERVICE, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
 from .thread_file_writing import ThreadFileWriter
-from .transitions import adopted, first_of, run_of_fork
+from .transitions import adopted, check_whole, first_of, run_of_fork
 
 _TRIES = 10
 """How often a thread is looked at anew, because something of it was dropped or deleted while it was read."""
@@ -76,10 +76,7 @@ def export_threads(
 def _chosen(store: CheckpointStore, thread_ids: Iterable[str]) -> Iterator[ThreadRecord]:
     for thread_id in dict.fromkeys(thread_ids):
         row = store.thread(thread_id)
-        if row.driver == LOADING:
-            raise StoreMisuse(
-                f"thread {thread_id!r} is being copied into this store, and is not whole yet; finish that first"
-            )
+        check_whole(row, "it cannot be exported yet")
         yield row
         if row.driver not in (SERVICE, IN_PROCESS):
             # A LangGraph thread has one for each namespace of its subgraphs, which refer to its beginning.

@@ -16,7 +16,7 @@ from .chains import Key
 from .errors import UnknownThread
 from .records import ThreadRecord
 from .segments import Row
-from .transitions import first_of
+from .transitions import check_whole, first_of
 
 RowKey: TypeAlias = Key
 """A channel and a version of it; or `history.COMMIT` and a commit."""
@@ -77,7 +77,7 @@ class Lineage:
         self._stretches: tuple[Stretch, ...] = ()
 
     def stretches(self) -> tuple[Stretch, ...]:
-        """Newest first; the thread's own is the first of them. Raises `UnknownThread`."""
+        """Newest first; the thread's own is the first of them. Raises `UnknownThread`, `ThreadHeld`."""
         if not self._stretches:
             self._rows = self._read()
             last: int | None = None
@@ -116,6 +116,7 @@ class Lineage:
         before: tuple[object, ...] | None = None
         while True:
             rows = [self.record or self._store.thread(self._thread_id)]
+            check_whole(rows[0], "what is there of its history is not all of it")
             try:
                 while (origin := rows[-1].origin) is not None:
                     rows.append(self._store.thread(origin.thread_id))

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from .errors import StoreError, StoreMisuse, StoreUnavailable, ThreadReferenced, UnknownThread
+from .errors import StoreError, StoreMisuse, StoreUnavailable, ThreadReferenced, UnknownThread, WrongOrigin
 from .records import Fork, Origin, ThreadRecord
 from .redis_connections import Call, Connections
 from .redis_keys import Keys
 from .redis_records import Arg, Found, reading
-from .transitions import check_deletable, check_origin
+from .transitions import check_deletable, check_forkable, check_origin
 
 UNHELD = "unheld"
 """In place of a token: its origin does not know of the fork, so that it must not be created."""
@@ -63,12 +63,19 @@ class Forks:
         self._where = where
         self._ttl = ttl
 
-    def forked(self, thread: ThreadRecord, create: Callable[[ThreadRecord, str], tuple[T, bool] | None]) -> T:
+    def forked(
+        self,
+        thread: ThreadRecord,
+        create: Callable[[ThreadRecord, str], tuple[T, bool] | None],
+        *,
+        held_too: bool = False,
+    ) -> T:
         """Create a fork: `create` gets the row with its real origin and the token, and returns an answer and whether
-        it used the token; None where that is void. Raises `UnknownThread`, `StoreMisuse`, and what `create` raises."""
+        it used the token; None where that is void. `held_too`: the origin may be one that is being copied in. Raises
+        `UnknownThread`, `StoreMisuse`, and what `create` raises."""
         assert thread.origin is not None
         for _ in range(_ROUNDS):
-            held = self._hold(thread, thread.origin)
+            held = self._hold(thread, thread.origin, held_too=held_too)
             if held is None:
                 continue
             try:
@@ -97,7 +104,7 @@ class Forks:
             held = None
             if origin.origin is not None:
                 try:
-                    held = self._hold(fork, origin.origin)
+                    held = self._hold(fork, origin.origin, held_too=True)
                 except (UnknownThread, StoreMisuse):
                     return False  # it is gone, and another one may be there
                 if held is None:
@@ -151,12 +158,13 @@ class Forks:
             pairs = (value.decode().split(":", 1) for value in answer)
             return [Fork(thread_id=fork, seq=int(seq)) for seq, fork in pairs]
 
-    def _hold(self, thread: ThreadRecord, origin: Origin) -> Held | None:
+    def _hold(self, thread: ThreadRecord, origin: Origin, *, held_too: bool = False) -> Held | None:
         """Register a fork with whoever has the commit; None if those on the way there changed meanwhile."""
         passed: list[tuple[Origin, int]] = []
         while True:
             verdict, *rest = self._connections.ask(
-                self._script("register", origin.thread_id, self._ttl, thread.thread_id, origin.seq), writes=True
+                self._script("register", origin.thread_id, self._ttl, thread.thread_id, origin.seq, int(held_too)),
+                writes=True,
             )
             if verdict == b"inherited":
                 passed.append((origin, Found(rest[1], self._where).number))
@@ -177,6 +185,8 @@ class Forks:
             if verdict == b"unknown":
                 raise UnknownThread(origin.thread_id, self._where)
             found = Found(rest[0], self._where).record
+            if not held_too:
+                check_forkable(thread.thread_id, found)
             check_origin(thread.thread_id, found, origin, self.seqs(rest[1]), self._where)
             return None
 
@@ -225,10 +235,10 @@ class Forks:
         return self._connections.script(name, self._keys.thread(thread_id), *args)
 
 
-def _own_origin(thread: ThreadRecord) -> StoreMisuse:
+def _own_origin(thread: ThreadRecord) -> WrongOrigin:
     """A thread that is copied in again may name an origin that was forked from it meanwhile."""
     origin = thread.origin.thread_id if thread.origin else ""
-    return StoreMisuse(
+    return WrongOrigin(
         f"thread {thread.thread_id!r} cannot be a fork of thread {origin!r}, whose history leads back to it; delete "
         "what was copied in and copy it again"
     )

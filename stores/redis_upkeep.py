@@ -138,7 +138,9 @@ class RedisUpkeep(BackedStore):
         if row.origin is None or (present is not None and present.origin == row.origin):
             done = self._put(row, image, segments, after, "kept" if row.origin else "")
         if done is None:
-            return self._forks.forked(row, lambda forked, token: self._put(forked, image, segments, after, token))
+            return self._forks.forked(
+                row, lambda forked, token: self._put(forked, image, segments, after, token), held_too=True
+            )
         return done[0]
 
     def _put(

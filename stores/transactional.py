@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .backed import BackedStore
 from .base import CommitResult, NewThread, TakeResult
-from .errors import ClaimLost, StoreMisuse, ThreadExists, ThreadReferenced, UnknownThread
+from .errors import ClaimLost, ThreadExists, ThreadReferenced, UnknownThread, WrongOrigin
 from .records import (
     ABSENT,
     Amendment,
@@ -33,6 +33,7 @@ from .transitions import (
     adopted,
     amended,
     check_deletable,
+    check_forkable,
     check_origin,
     claimed,
     delivered,
@@ -152,16 +153,23 @@ class TransactionalStore(BackedStore):
         return _keep(tx, row, kept, run)
 
     def _with_origin(
-        self, tx: Transaction, thread: ThreadRecord, locked: Mapping[str, ThreadRecord] = _NONE
+        self,
+        tx: Transaction,
+        thread: ThreadRecord,
+        locked: Mapping[str, ThreadRecord] = _NONE,
+        *,
+        held: bool = False,
     ) -> ThreadRecord:
         """The thread with the origin that really has the commit; `locked` are rows that the transaction has locked
-        before. Raises `UnknownThread`, `StoreMisuse`."""
+        before. `held`: the origin may be one that is being copied in. Raises `UnknownThread`, `StoreMisuse`."""
         origin, seen = thread.origin, set[str]()
         while origin is not None:
             if origin.thread_id in seen:
-                raise StoreMisuse(f"thread {thread.thread_id!r} has no origin: {sorted(seen)} refer to each other")
+                raise WrongOrigin(f"thread {thread.thread_id!r} has no origin: {sorted(seen)} refer to each other")
             seen.add(origin.thread_id)
             parent = locked.get(origin.thread_id) or tx.thread(origin.thread_id)
+            if not held:
+                check_forkable(thread.thread_id, parent)
             further = inherits(parent, origin.seq) if parent is not None else None
             if further is None:
                 forks = tx.forks(origin.thread_id) if parent is not None and parent.floor else ()
@@ -288,9 +296,9 @@ class TransactionalStore(BackedStore):
                 if reached != after:
                     return False
             if present is None:
-                tx.insert_thread(self._with_origin(tx, row))
+                tx.insert_thread(self._with_origin(tx, row, held=True))
             else:
-                tx.replace_thread(self._with_origin(tx, row))
+                tx.replace_thread(self._with_origin(tx, row, held=True))
             for run in image.runs:
                 tx.insert_run(run)
             for message in image.messages:

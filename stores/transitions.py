@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import ClaimLost, Fenced, InboxChanged, Refused, StoreMisuse, ThreadExists, UnknownThread
+from .errors import (
+    ClaimLost,
+    Fenced,
+    InboxChanged,
+    Refused,
+    StoreMisuse,
+    ThreadExists,
+    ThreadHeld,
+    UnknownThread,
+    WrongOrigin,
+)
 from .records import (
     LOADING,
     PARKED,
@@ -68,7 +78,7 @@ def check_expectation(row: ThreadRecord, message: Message, expect: Expect) -> No
     why = ""
     if row.driver == LOADING:
         # The next piece of the copy replaces its messages: what was accepted now would be lost.
-        why = "it is being copied into this store; send it again when that is done"
+        why = "it is being copied into this store; send it again when that is done (if it broke off: start it again)"
     elif row.status not in expect.statuses:
         accepted = ", ".join(sorted(expect.statuses)) or "no status"
         why = f"it is accepted only when the thread is: {accepted}; look at thread.status and send what fits it"
@@ -210,20 +220,33 @@ def inherits(parent: ThreadRecord, seq: int) -> Origin | None:
     return Origin(thread_id=parent.origin.thread_id, seq=seq)
 
 
+def check_whole(row: ThreadRecord, why: str) -> None:
+    """Raise `ThreadHeld`, saying why it is refused, for a thread that is being copied in."""
+    if row.driver == LOADING:
+        raise ThreadHeld(row.thread_id, why)
+
+
+def check_forkable(thread_id: str, parent: ThreadRecord | None) -> None:
+    """Raise `ThreadHeld` where a thread is to be forked from one, or what that was forked from, that is not all there:
+    what it says of itself may be another thread's yet."""
+    if parent is not None:
+        check_whole(parent, f"thread {thread_id!r} cannot be forked from it yet")
+
+
 def check_origin(
     thread_id: str, parent: ThreadRecord | None, origin: Origin, forks: Sequence[Fork], where: str
 ) -> None:
-    """Raise `UnknownThread` or `StoreMisuse` where a thread cannot be forked from `origin`. `parent` is its row and
+    """Raise `UnknownThread` or `WrongOrigin` where a thread cannot be forked from `origin`. `parent` is its row and
     `forks` are those that it has."""
     if parent is None:
         raise UnknownThread(origin.thread_id, where)
     if not 0 <= origin.seq <= parent.seq:
-        raise StoreMisuse(
+        raise WrongOrigin(
             f"thread {thread_id!r} cannot fork from commit {origin.seq} of thread {parent.thread_id!r}, whose last "
             f"durable commit is {parent.seq}"
         )
     if origin.seq < parent.floor and origin.seq not in protected(parent, forks):
-        raise StoreMisuse(
+        raise WrongOrigin(
             f"thread {thread_id!r} cannot fork from commit {origin.seq} of thread {parent.thread_id!r}: its retention "
             f"has dropped what lies before {parent.floor}; thread.get_state_history() lists the checkpoints it has"
         )
@@ -231,6 +254,7 @@ def check_origin(
 
 def amended(row: ThreadRecord, change: Amendment, forks: Sequence[Fork]) -> ThreadRecord:
     """The row after an amendment. Raises `StoreMisuse`."""
+    check_whole(row, "its names, tags and retention come with it, and what it is given before is lost")
     safe = protected(row, forks)
     names = dict(row.names)
     for name, seq in change.names.items():

@@ -8,7 +8,15 @@ from datetime import timedelta
 import pytest
 
 from ..stores.base import CheckpointStore
-from ..stores.errors import Fenced, Refused, ThreadExists, ThreadReferenced, UnknownThread
+from ..stores.errors import (
+    Fenced,
+    Refused,
+    ThreadExists,
+    ThreadHeld,
+    ThreadReferenced,
+    UnknownThread,
+    WrongOrigin,
+)
 from ..stores.records import (
     ABSENT,
     EMPTY,
@@ -132,6 +140,41 @@ class Copies(StoreSuite):
         assert store.load(whole, after=Reached(5, fifth.commit_id), complete=True)
         assert store.segments("child") == [fifth, fourth, third, second, first]
         assert store.forks("t") == ()
+
+    def test_a_held_thread_takes_no_names_and_has_no_forks(self, store: CheckpointStore) -> None:
+        """Both were accepted: the names were gone with the next piece, and what the fork was made of was another's."""
+        self.eventful(store)
+        image, segments = store.image("t"), store.segments("t")
+        store.commit([commit(3, status=Status.CANCELLED, release=True)])
+        store.delete("t")
+        store.load(image, segments)
+        held = store.image("t")
+        for change in (Amendment(names={"m": 2}), Amendment(tags={"urgent": True}), Amendment(retention=KEEP)):
+            with pytest.raises(ThreadHeld, match=r"'t' is being copied .* start the same import or copy again"):
+                store.amend("t", change)
+        assert store.image("t") == held
+        row = new_thread("child", origin=Origin(thread_id="t", seq=2), seq=2, head=2)
+        with pytest.raises(ThreadHeld, match="'child' cannot be forked from it yet"):
+            store.create(row)
+        store.load(ThreadImage(thread=row, runs=(), messages=()))
+        of_it = new_thread("grandchild", origin=Origin(thread_id="child", seq=1), seq=1, head=1)
+        with pytest.raises(ThreadHeld):
+            store.create(of_it)
+        assert [fork.thread_id for fork in store.forks("t")] == ["child"]
+        store.load(image, complete=True)
+        with pytest.raises(ThreadHeld, match="'child' is being copied"):
+            store.create(of_it)
+        store.load(ThreadImage(thread=row, runs=(), messages=()), complete=True)
+        store.create(of_it)
+        assert store.amend("t", Amendment(names={"m": 2})).names == {"n": 1, "m": 2}
+
+    def test_a_fork_of_what_its_origin_has_not_is_told_from_other_misuse(self, store: CheckpointStore) -> None:
+        history(store, 3)
+        row = new_thread("child", origin=Origin(thread_id="t", seq=9), seq=9, head=9)
+        with pytest.raises(WrongOrigin, match="last durable commit is 3"):
+            store.load(ThreadImage(thread=row, runs=(), messages=()))
+        with pytest.raises(WrongOrigin, match="last durable commit is 3"):
+            store.create(row)
 
     def test_loading_needs_the_origin(self, store: CheckpointStore) -> None:
         row = new_thread("child", origin=Origin(thread_id="none", seq=1), seq=1, head=1)

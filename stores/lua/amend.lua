@@ -2,9 +2,12 @@
 -- checkpoints (pairs, after their number; 0 takes a name away), and tags (pairs alike, with 1 to put one on and 0 to take
 -- it off)
 local retention, floor, tidied = unpack(ARGV, 1, 3)
-local now = row_fields('seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq', 'tags')
+local now = row_fields('driver', 'seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq', 'tags')
 if not now.seq then
   return {'unknown'}
+end
+if now.driver == 'loading' then
+  return {'refused', row(), {}}
 end
 local last = 4 + 2 * tonumber(ARGV[4])
 local lowest, safe = tonumber(now.floor), {}

@@ -1,8 +1,12 @@
--- Holds a commit of this thread for a fork that is about to be created. ARGV: time to live, the fork's id, seq
+-- Holds a commit of this thread for a fork that is about to be created. ARGV: time to live, the fork's id, seq, whether
+-- the thread may be one that is being copied in (1 or 0)
 local fork, at = ARGV[2], ARGV[3]
-local now = row_fields('number', 'seq', 'floor', 'origin_thread', 'origin_seq', 'expires')
+local now = row_fields('number', 'driver', 'seq', 'floor', 'origin_thread', 'origin_seq', 'expires')
 if not now.number then
   return {'unknown'}
+end
+if now.driver == 'loading' and ARGV[4] == '0' then
+  return {'refused', row(), redis.call('HVALS', FORKS)}
 end
 local seq = tonumber(at)
 if now.origin_thread ~= '' and seq <= tonumber(now.origin_seq) then

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from perdure import END, START, Command, Keyring, StateGraph, StoreMisuse, interrupt, open_store, task
+from perdure import END, START, Command, Keyring, StateGraph, StoreMisuse, StoreUnavailable, interrupt, open_store, task
 from perdure.cluster.errors import ClientError
 from perdure.cluster.porting import ids_of, read_threads, write_threads
 from perdure.runtime.compiled import CompiledGraph
 from perdure.stores.base import CheckpointStore
+from perdure.stores.memory import MemoryStore
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -135,3 +136,50 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="no thread 'gone'"):
             list(write_threads(store, path, ["t", "gone"]))
         assert [one.name for one in tmp_path.iterdir() if "perdure" in one.name] == []
+
+
+def test_a_thread_that_is_half_there_says_so(tmp_path: Path) -> None:
+    """It looked damaged ("restore the store from a backup"), or driven by a service, and could be forked."""
+
+    class Breaking(MemoryStore):
+        breaks_off = False
+
+        def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
+            if self.breaks_off and self.threads().threads:
+                raise StoreUnavailable("gone")
+            return super().load(image, segments, **options)
+
+    source, target = MemoryStore(), Breaking()
+    graph = build(source)
+    graph.invoke({"log": ["in"]}, config("t"))
+    for answer in range(30):
+        graph.invoke(Command(resume=answer), config("t"))
+        graph.invoke({"log": ["more"]}, config("t"))
+    *_, _ = write_threads(source, tmp_path / "f", ["t"])
+    target.breaks_off = True
+    with pytest.raises(StoreUnavailable):
+        list(read_threads(target, tmp_path / "f"))
+    target.breaks_off = False
+    half = build(target)
+    before = target.image("t")
+    early = graph.get_state(config("t")).config["configurable"]["checkpoint_id"]
+    for call in (
+        lambda: half.get_state(config("t")),
+        lambda: list(half.get_state_history(config("t"))),
+        lambda: half.invoke(None, config("t")),
+        lambda: half.update_state(config("t"), {"log": ["x"]}),
+        lambda: half.fork({"configurable": {"thread_id": "t", "checkpoint_id": early}}, thread_id="fork"),
+        lambda: half.name_checkpoint(config("t"), "good"),
+        lambda: write_all(target, tmp_path / "g"),
+    ):
+        with pytest.raises(StoreMisuse, match=r"'t' is being copied .* start the same import or copy again"):
+            call()
+    assert [row.thread_id for row in target.threads().threads] == ["t"]
+    assert target.image("t") == before
+    *_, done = read_threads(target, tmp_path / "f")
+    assert done.threads == 1
+    assert half.get_state(config("t")).values == graph.get_state(config("t")).values
+
+
+def write_all(store: CheckpointStore, path: Path) -> None:
+    *_, _ = write_threads(store, path, ids_of(store, None))

@@ -267,16 +267,20 @@ def test_forks_of_forks_race_with_deletions(url: str) -> None:
         redis_raw.check_whole(redis_raw.dump(store))
 
 
+def bare(row: ThreadRecord) -> ThreadImage:
+    return ThreadImage(thread=row, runs=(), messages=())
+
+
 def test_no_thread_becomes_its_own_origin(store: RedisStore) -> None:
     """A copy that is made again, from a source in which all has changed."""
     parent(store)
-    loading = ThreadImage(thread=replace(FORK, thread_id="a"), runs=(), messages=())
+    loading = bare(replace(FORK, thread_id="a"))
     store.load(loading)
-    store.create(new_thread("b", origin=Origin(thread_id="a", seq=3), seq=3, status=Status.FAILED))
-    store.create(new_thread("c", origin=Origin(thread_id="a", seq=3), seq=3, status=Status.FAILED))
+    store.load(bare(new_thread("b", origin=Origin(thread_id="a", seq=3), seq=3, status=Status.FAILED)), complete=True)
+    store.load(bare(new_thread("c", origin=Origin(thread_id="a", seq=3), seq=3, status=Status.FAILED)), complete=True)
     assert [fork.thread_id for fork in store.forks("t")] == ["a", "b", "c"]
     store.load(replace(loading, thread=replace(loading.thread, origin=None, seq=5)))
-    store.create(new_thread("d", origin=Origin(thread_id="a", seq=4), seq=4, status=Status.FAILED))
+    store.load(bare(new_thread("d", origin=Origin(thread_id="a", seq=4), seq=4, status=Status.FAILED)), complete=True)
     for origin in (Origin(thread_id="d", seq=2), Origin(thread_id="a", seq=2)):
         with pytest.raises(StoreMisuse, match="leads back to it"):
             store.load(replace(loading, thread=replace(loading.thread, origin=origin)))

@@ -21,6 +21,7 @@ from perdure.stores.errors import (
     StoreError,
     StoreMisuse,
     ThreadExists,
+    ThreadHeld,
     ThreadReferenced,
     UnknownThread,
 )
@@ -111,6 +112,8 @@ REFUSED: dict[str, tuple[type[StoreError] | None, Callable[[RedisStore], Any]]] 
     "amend: inherited": (StoreMisuse, lambda s: s.amend("fork", Amendment(names={"n": 2}))),
     "amend: floor": (StoreMisuse, lambda s: s.amend("t", Amendment(names={"kept": 0, "m": 5}, floor=6, tidied=4))),
     "amend: unknown": (UnknownThread, lambda s: s.amend("no", Amendment(tidied=1))),
+    "amend: held": (ThreadHeld, lambda s: s.amend("loading", Amendment(names={"n": 5}, tidied=4))),
+    "register: held": (ThreadHeld, lambda s: s.create(new_thread("n", origin=Origin(thread_id="loading", seq=4)))),
     "rewrite: last differs": (
         None,
         lambda s: s.rewrite("t", _old(s, 3, last={"commit_id": "other"}), [_merged(s, 3)]),
