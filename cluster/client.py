@@ -284,9 +284,13 @@ class Client(ThreadFiles, BatchReruns, ManyThreads):
         return self.submit(graph, input, thread_id=thread_id, if_exists="attach", runtime_env={})
 
     def _shipped(self, graph: CompiledGraph) -> GraphRecord:
-        submission = self._submission(graph, Wishes())
-        self._ship(submission)
-        return submission.shipped
+        return self._all_shipped([graph])[0]
+
+    def _all_shipped(self, graphs: Sequence[CompiledGraph]) -> list[GraphRecord]:
+        submissions = [self._submission(graph, Wishes()) for graph in graphs]
+        for submission in submissions:
+            self._ship(submission)
+        return [submission.shipped for submission in submissions]
 
     def _handle(
         self, thread_id: str, run: int, graph: CompiledGraph | None, clock: Clock | None = None

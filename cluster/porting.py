@@ -14,9 +14,10 @@ from ..stores.backed import BackedStore
 from ..stores.base import CheckpointStore
 from ..stores.copying import Copied
 from ..stores.exporting import export_threads
-from ..stores.importing import Imported, OnConflict, Rename, import_threads
+from ..stores.importing import Imported, OnConflict, import_threads
 from ..stores.keys import Keyring, KeySource
 from ..stores.records import SERVICE, GraphRecord, ThreadRecord
+from ..stores.renamed_threads import Rename
 from ..stores.thread_file_reading import ThreadFile
 from ..stores.thread_file_writing import ThreadFileWriter
 from ..stores.urls import vault_with
@@ -138,15 +139,16 @@ class ThreadFiles(ABC):
             on_conflict=on_conflict,
             rename=rename,
             keys=keys,
-            graphs=lambda: {graph.name: self._shipped(graph) for graph in graphs},
+            graphs=lambda: {shipped.name: shipped for shipped in self._all_shipped(graphs)},
         )
-        rows = [self.store.thread(thread_id) for thread_id in done.thread_ids]
+        # One that has ended and been deleted since is none to tell of.
+        rows = self.store.find(done.thread_ids).values()
         self._arrived([row for row in rows if row.driver == SERVICE and row.status.runnable])
         return done
 
     @abstractmethod
-    def _shipped(self, graph: CompiledGraph) -> GraphRecord:
-        """A graph's record, once it is in the store."""
+    def _all_shipped(self, graphs: Sequence[CompiledGraph]) -> list[GraphRecord]:
+        """Graphs' records, once they are all in the store: none is put there if one of them cannot be."""
 
     @abstractmethod
     def _arrived(self, rows: Sequence[ThreadRecord]) -> None:

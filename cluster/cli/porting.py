@@ -15,8 +15,9 @@ from rich.filesize import decimal
 from ...runtime.errors import InputError
 from ...stores.base import CheckpointStore
 from ...stores.copying import Copied
-from ...stores.importing import Imported, OnConflict, Rename
+from ...stores.importing import Imported, OnConflict
 from ...stores.keys import KeySource
+from ...stores.renamed_threads import Rename
 from ..choosing import Where
 from ..porting import ids_of, read_threads, write_threads
 from .advance import shown
@@ -143,4 +144,5 @@ def _answer(done: Imported) -> Answer:
     notes = [f"thread {name!r} was skipped: the id is taken" for name in done.skipped[:_SHOWN]]
     if left > 0:
         notes.append(f"{left:,} more were skipped")
+    notes += [f"thread {name!r} was deleted from the store meanwhile" for name in done.gone]
     return Answer(document=asdict(done), shown=(facts_table(facts),), notes=tuple(notes))

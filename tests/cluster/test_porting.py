@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import operator
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -15,10 +16,11 @@ import pytest
 
 from perdure import END, START, Command, Keyring, StateGraph, StoreMisuse, StoreUnavailable, interrupt, open_store, task
 from perdure.cluster.errors import ClientError
-from perdure.cluster.porting import ids_of, read_threads, write_threads
+from perdure.cluster.porting import ThreadFiles, ids_of, read_threads, write_threads
 from perdure.runtime.compiled import CompiledGraph
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
+from perdure.stores.records import GraphRecord, Status, ThreadRecord
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -183,3 +185,35 @@ def test_a_thread_that_is_half_there_says_so(tmp_path: Path) -> None:
 
 def write_all(store: CheckpointStore, path: Path) -> None:
     *_, _ = write_threads(store, path, ids_of(store, None))
+
+
+def test_a_thread_that_is_deleted_at_once_fails_no_import(tmp_path: Path) -> None:
+    """It had ended, and retention took it before the client had told its service of it: the import was said to have
+    failed."""
+
+    class Swift(MemoryStore):
+        def load(self, image: Any, segments: Any = (), *, complete: bool = False, **options: Any) -> bool:
+            done = super().load(image, segments, complete=complete, **options)
+            if complete and image.thread.thread_id == "t":
+                self.delete("t")
+            return done
+
+    class Files(ThreadFiles):
+        def __init__(self, store: CheckpointStore) -> None:
+            self.store = store
+            self.told: list[str] = []
+
+        def _all_shipped(self, graphs: Sequence[CompiledGraph]) -> list[GraphRecord]:
+            return []
+
+        def _arrived(self, rows: Sequence[ThreadRecord]) -> None:
+            self.told += [row.thread_id for row in rows]
+
+    source = MemoryStore()
+    source.create(ThreadRecord(thread_id="t", graph="g", version="1", status=Status.FAILED))
+    source.create(ThreadRecord(thread_id="u", graph="g", version="1"))
+    write_all(source, tmp_path / "f")
+    files = Files(Swift())
+    done = files.import_threads(tmp_path / "f")
+    assert done.threads == 2
+    assert files.told == ["u"]

@@ -7,8 +7,11 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,7 @@ from tests.sim.faults import Delegating, Died
 from tests.stores.backends import TOKEN, commit, message, new_thread, owned
 from tests.stores.families import GRAPH, assert_same_threads, family, image_of, problems
 from tests.stores.histories import MEANING, Model, tidied
-from tests.stores.test_retention import appended, step
+from tests.stores.test_retention import append, appended, step
 
 RING = Keyring.generate("k1")
 PLAIN = PlainVault()
@@ -468,6 +471,9 @@ def test_new_ids_have_to_fit(full: Path) -> None:
         (lambda name: "same", "would both be 'same'"),
         ({"t": ""}, "not empty"),
         ({"t": "x" * 513}, "at most 512"),
+        ({"t": 3}, "must be text"),
+        ("abc", "rename is 'abc'; give a dict"),
+        ({3: "x", "nobody": "y"}, "holds no thread 3"),
     ):
         target = MemoryStore()
         with pytest.raises(StoreMisuse, match=why):
@@ -537,7 +543,8 @@ def test_an_import_that_breaks_off_goes_on(before: bool, path: Path) -> None:
 
 def left_open(target: MemoryStore) -> bool:
     """Whether an import is not done yet, or has not begun."""
-    return any(name.startswith("import:") for name in target._settings) or not target.threads().threads
+    notes = [name for name in target._settings if name.startswith("import:") and not name.endswith(":whole")]
+    return bool(notes) or not target.threads().threads
 
 
 def assert_whole_or_held(source: CheckpointStore, target: CheckpointStore) -> None:
@@ -610,6 +617,172 @@ def test_a_process_that_is_killed_in_the_middle(loads: int, path: Path, tmp_path
         assert problems(target) == []
         with pytest.raises(ThreadExists):
             imported(path, target)
+
+
+class Meddling(Delegating):
+    """Something happens before its n-th write, once."""
+
+    def __init__(self, inner: CheckpointStore, write: int, meddle: Callable[[], Any]) -> None:
+        super().__init__(inner)
+        self.left, self.meddle, self.done = write, meddle, False
+
+    def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
+        self._count()
+        return self.inner.load(image, segments, **options)
+
+    def put_setting(self, name: str, value: Any) -> None:
+        self._count()
+        self.inner.put_setting(name, value)
+
+    def _count(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.done = True
+            self.meddle()
+
+
+def pair(path: Path, *, commits: int = 4, ended: bool = False) -> MemoryStore:
+    """A store with two threads, and a file of them: an import of so small ones begins with a note, writes each thread
+    once, another note, each thread once more, and takes the two notes away."""
+    source = MemoryStore()
+    for name in ("a", "b"):
+        appended(source, commits, name)
+        if ended:
+            source.commit([commit(commits + 1, thread_id=name, status=Status.SUCCEEDED, release=True)])
+    exported(source, path)
+    return source
+
+
+@pytest.mark.parametrize("compacted", [True, False])
+def test_an_import_ends_where_what_it_let_go_was_compacted_or_deleted(compacted: bool, path: Path) -> None:
+    """It broke off after it had let the first thread go. That one ran on: it was taken for another, and the rest of the
+    import could not be brought to its end; or it was brought in, and ran, a second time."""
+    pair(path, ended=not compacted)
+    target = MemoryStore()
+    with pytest.raises(Died):
+        imported(path, Dying(target, 5, before=True))
+    (free,) = [row for row in target.threads().threads if row.driver != LOADING]
+    name = free.thread_id
+    if compacted:
+        claimed = target.claim(name, epoch=free.epoch, token=TOKEN, owner="there")
+        for seq in range(5, 60):
+            target.commit([commit(seq, thread_id=name, epoch=claimed.epoch)])
+        tidied(target, name, Retention())
+        assert len(target.segments(name)) < 20
+    else:
+        target.delete(name)
+    done = imported(path, target, on_conflict="refuse")
+    assert (done.threads, done.present, done.gone) == ((2, 1, []) if compacted else (1, 0, [name]))
+    assert done.thread_ids == (["b", "a"] if compacted else [one for one in ("b", "a") if one != name])
+    assert all(row.driver != LOADING for row in target.threads().threads)
+    assert name in {row.thread_id for row in target.threads().threads} or not compacted
+    assert not left_open(target)
+
+
+def test_a_held_thread_that_is_given_up_is_gone(path: Path) -> None:
+    """Deleted after it had been brought in, and before it was let go."""
+    pair(path)
+    target = MemoryStore()
+    store = Meddling(target, 4, lambda: target.delete("a"))
+    done = imported(path, store)
+    assert store.done
+    assert (done.threads, done.gone, done.thread_ids) == (1, ["a"], ["b"])
+    assert [row.thread_id for row in target.threads().threads] == ["b"]
+    assert imported(path, target, on_conflict="skip").thread_ids == ["a"]
+
+
+def test_several_who_import_the_same_end_it_together(path: Path) -> None:
+    """Another one does all of it, or dies in it, before each write of the first: all three of three had failed."""
+    source = pair(path, commits=12, ended=True)
+
+    def other(target: CheckpointStore, calls: int) -> None:
+        with suppress(Died):
+            imported(path, Dying(target, calls, before=False))
+
+    for write in range(1, 20):
+        for calls in (1, 3, 5, 6, 7, 99):
+            target = MemoryStore()
+            store = Meddling(target, write, partial(other, target, calls))
+            done = imported(path, store)
+            assert (done.threads, done.gone, done.thread_ids) == (2, [], ["b", "a"])
+            assert_same_threads(source, target)
+            assert problems(target) == []
+            assert not left_open(target)
+            # Nothing is left of it that a later one could take for its own.
+            target.delete("a")
+            target.delete("b")
+            assert imported(path, target).threads == 2
+    assert not store.done
+
+
+def test_several_processes_worth_of_imports_at_once(path: Path, tmp_path: Path) -> None:
+    source = MemoryStore()
+    for number in range(8):
+        appended(source, 40, f"t{number}")
+    exported(source, path)
+    results: list[Any] = []
+
+    def run() -> None:
+        with SqliteStore(tmp_path / "target.db") as target:
+            try:
+                results.append(imported(path, target))
+            except ThreadExists as error:
+                results.append(error)  # it came when the first one was at its end
+
+    SqliteStore(tmp_path / "target.db").close()
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert any(isinstance(one, Imported) for one in results), results
+    assert all(one.threads == 8 for one in results if isinstance(one, Imported))
+    with SqliteStore(tmp_path / "target.db") as target:
+        assert_same_threads(source, target)
+        assert problems(target) == []
+
+
+def test_what_graphs_there_are_is_seen_to_before_anything_is_written(path: Path) -> None:
+    """A note was left behind, by which others' threads were taken for those of this import."""
+    pair(path)
+    target = MemoryStore()
+
+    def wrong() -> Any:
+        raise StoreMisuse("not shippable")
+
+    with pytest.raises(StoreMisuse, match="not shippable"):
+        imported(path, target, graphs=wrong)
+    assert nothing_in(target)
+
+
+def test_two_of_one_beginning_are_not_put_together(path: Path, tmp_path: Path) -> None:
+    """Imports of both broke off. The one added its commits to what there was of the other."""
+    source, other, target = MemoryStore(), MemoryStore(), MemoryStore()
+    appended(source, 5)
+    exported(source, path)
+    imported(path, other)
+    claimed = other.claim("t", epoch=1, token=TOKEN, owner="o")
+    for seq in range(6, 60):
+        append(source, seq)
+        other.commit([replace(step(seq), epoch=claimed.epoch)])
+    for seq in range(60, 90):
+        append(source, seq)
+    appended(source, 1, "u")
+    small = tmp_path / "small"
+    exported(source, path)
+    exported(other, small)
+    with pytest.raises(Died):
+        imported(path, Dying(target, 2, before=True))
+    with pytest.raises(Died):
+        imported(small, Dying(target, 2, before=True))
+    held = target.segments("t")
+    assert held
+    with pytest.raises(ThreadExists, match=r"Another import or copy has begun with it, .* by deleting the thread"):
+        imported(path, target)
+    assert target.segments("t") == held
+    assert imported(small, target).threads == 1
+    assert target.segments("t") == other.segments("t")
 
 
 def test_what_somebody_else_is_copying_in_is_left_alone(full: Path) -> None:
