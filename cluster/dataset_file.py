@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ import pyarrow.parquet as pq
 from .errors import ClientError
 
 FileFormat: TypeAlias = Literal["parquet", "arrow"]
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""How file systems say that they have no hard links, or no more of them."""
 
 _GROUP_ROWS = 131_072
 _GROUP_BYTES = 32 << 20
@@ -44,7 +48,7 @@ def write_file(reader: pa.RecordBatchReader, path: Path, file_format: FileFormat
     check_target(path, replace=replace)
     rows = groups = 0
     try:
-        with beside(path) as part:
+        with beside(path, replace=replace) as part:
             with _writer(part, reader.schema, file_format) as writer:
                 for group in _groups(reader):
                     writer.write_table(group)
@@ -59,7 +63,7 @@ def write_text(text: str, path: Path, *, replace: bool = False) -> None:
     """Write a text as UTF-8, whole or not at all. Raises as `check_target`."""
     check_target(path, replace=replace)
     try:
-        with beside(path) as part:
+        with beside(path, replace=replace) as part:
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ClientError(f"{path} cannot be written: {error}") from error
@@ -70,7 +74,7 @@ def check_target(path: Path, *, replace: bool = False) -> None:
     if path.exists() and not path.is_file():
         raise ClientError(f"{path} is no file; name one to be written")
     if path.exists() and not replace:
-        raise ClientError(f"{path} is there already; name another file, or replace it with --force")
+        raise _taken(path)
     if not path.parent.is_dir():
         raise ClientError(f"there is no folder {path.parent}; make it first")
 
@@ -95,17 +99,42 @@ def _writer(part: Path, schema: pa.Schema, file_format: FileFormat) -> Any:
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A path in the same folder; what is there at the end, and safely on the disk, takes the name of `path`."""
+def beside(path: Path, *, replace: bool) -> Iterator[Path]:
+    """A path in the same folder; what is there at the end, and safely on the disk, takes the name of `path`. Raises
+    `ClientError` where that is taken by then, unless it is to be replaced."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         part.touch(exist_ok=False)
         yield part
         _sync(part)
-        os.replace(part, path)
+        if replace:
+            os.replace(part, path)
+        else:
+            _take_name(part, path)
         _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _take_name(part: Path, path: Path) -> None:
+    """Give a file its name if nobody has that. Looking first would not do: somebody may take it in between."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without links: the name is taken by an empty file first.
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        except FileExistsError:
+            raise _taken(path) from None
+        os.replace(part, path)
+
+
+def _taken(path: Path) -> ClientError:
+    return ClientError(f"{path} is there already; name another file, or replace it with --force")
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ bound to it by the kernel: they die with it even if it is killed.
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import signal
@@ -16,11 +17,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import msgspec
 import ray
-import ray._private.worker
 
 from ..stores.processes import ProcessId, boot, family, parent, pids, program, wait_gone
 from .endpoint import Build, Endpoint
@@ -153,10 +152,17 @@ def _start_ray(settings: Settings, temp_dir: str) -> str:
 
 def _end_idlers() -> None:
     """End those of Ray's processes that have nothing to do here: there is no driver that is sent the workers' logs, no
-    autoscaler to add nodes, and no dashboard. Over its life a head would spend a twentieth of a processor on them."""
-    node: Any = ray._private.worker._global_node
-    for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
-        end(check_alive=False)
+    autoscaler to add nodes, and no dashboard. Over its life a head would spend a twentieth of a processor on them.
+
+    Ray offers no call for that. Where another version of it has not these, the processes stay: that costs, and breaks
+    nothing."""
+    node = getattr(getattr(getattr(ray, "_private", None), "worker", None), "_global_node", None)
+    for name in ("kill_log_monitor", "kill_monitor", "kill_dashboard"):
+        end = getattr(node, name, None)
+        if end is not None and "check_alive" in inspect.signature(end).parameters:
+            end(check_alive=False)
+        else:
+            _say(f"Ray {ray.__version__} keeps a process that has nothing to do here, as its node has no such {name}()")
 
 
 def _core() -> frozenset[ProcessId]:

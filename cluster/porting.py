@@ -38,7 +38,7 @@ class Exported:
     size: int
     """Bytes of the file."""
     gone: list[str]
-    """Threads that were deleted while it was written, and are not in it."""
+    """Threads that were deleted after they had been chosen, and are not in it."""
 
 
 def ids_of(store: CheckpointStore, where: Where | None) -> list[str]:
@@ -56,7 +56,7 @@ def write_threads(
     `Client.export_threads`."""
     check_target(path, replace=replace)
     try:
-        with beside(path) as part, part.open("r+b") as file:
+        with beside(path, replace=replace) as part, part.open("r+b") as file:
             writer = ThreadFileWriter(file, PlainVault() if plaintext else _vault_of(store), f"file {path}")
             yield from export_threads(store, writer, thread_ids, package_of)
     except OSError as error:

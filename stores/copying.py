@@ -16,7 +16,7 @@ from .columns import size_of
 from .errors import StoreUnavailable, ThreadExists, UnknownThread, WrongOrigin
 from .fetching import cut
 from .held_thread import HeldThread, Kept, Overtaken
-from .records import ABSENT, LOADING, GraphRecord, Segment, ThreadImage, ThreadRecord
+from .records import ABSENT, LOADING, GraphRecord, Reached, Segment, ThreadImage, ThreadRecord
 from .retention import SETTING
 from .transitions import first_of
 
@@ -154,12 +154,16 @@ def copy_thread(
     Raises `ThreadExists` where the target has another of this id, `UnknownThread`; for its origin in the target what
     `load` does.
     """
-    tidied = 0
-    while tidied < _TRIES:
+    tidied = overtaken = 0
+    seen: Reached | None = None
+    while max(tidied, overtaken) < _TRIES:
         image = source.image(thread_id)
         held = HeldThread.of(target, source, image.thread)
         if begun and held.newest == ABSENT:
             raise UnknownThread(thread_id, "the target")
+        # Who is overtaken finds that others have come further, unless they only delete it.
+        overtaken = overtaken + 1 if held.newest == seen else 0
+        seen = held.newest
         try:
             rest = _bring(source, held, image.thread, after, done)
             if stands(image.thread, source.thread(thread_id)):
@@ -170,9 +174,9 @@ def copy_thread(
                 return image
             tidied += 1
         except Overtaken:
-            continue  # each time somebody else has come further
+            continue
     raise StoreUnavailable(
-        f"thread {thread_id!r} was tidied {_TRIES} times while it was being copied; run the same copy again"
+        f"thread {thread_id!r} was tidied or deleted {_TRIES} times while it was being copied; run the same copy again"
     )
 
 

@@ -48,16 +48,17 @@ def export_threads(
 ) -> Iterator[Copied]:
     """Write whole threads, and the graphs that they need, and finish the file; yields how far it has come.
 
-    A thread that runs is written as it is after its last commit; one that is deleted meanwhile is left out, and named
-    as gone. Raises `UnknownThread` for one that is not there to begin with; `StoreMisuse` for one that is being copied
-    in, that belongs to another or has still to replay another, which is not exported; `Corrupt`, `NewerFormat`;
-    `StoreUnavailable` where a thread was changed all the time.
+    A thread that runs is written as it is after its last commit; one that is not there, or is deleted meanwhile, is
+    left out, and named as gone. Raises `StoreMisuse` for one that is being copied in, that belongs to another or has
+    still to replay another, which is not exported; `Corrupt`, `NewerFormat`; `StoreUnavailable` where a thread was
+    changed all the time.
     """
     source = StoreSource(store)
-    rows = {row.thread_id: row for row in _chosen(store, thread_ids)}
+    done = Copied()
+    rows = {row.thread_id: row for row in _chosen(store, thread_ids, done)}
     _check_replays(store, rows)
     chosen = set(rows)
-    done = Copied(total=len(rows))
+    done.total = len(rows) + len(done.gone)
     written: dict[str, ThreadRecord] = {}
     for thread_id in parents_first({one: _nearest(source, row, chosen) for one, row in rows.items()}):
         yield done
@@ -73,14 +74,18 @@ def export_threads(
     yield done
 
 
-def _chosen(store: CheckpointStore, thread_ids: Iterable[str]) -> Iterator[ThreadRecord]:
+def _chosen(store: CheckpointStore, thread_ids: Iterable[str], done: Copied) -> Iterator[ThreadRecord]:
     for thread_id in dict.fromkeys(thread_ids):
-        row = store.thread(thread_id)
+        try:
+            row = store.thread(thread_id)
+        except UnknownThread:
+            done.gone.append(thread_id)  # since it was listed
+            continue
         check_whole(row, "it cannot be exported yet")
         yield row
         if row.driver not in (SERVICE, IN_PROCESS):
             # A LangGraph thread has one for each namespace of its subgraphs, which refer to its beginning.
-            yield from (store.thread(fork.thread_id) for fork in store.forks(thread_id) if not fork.seq)
+            yield from store.find([fork.thread_id for fork in store.forks(thread_id) if not fork.seq]).values()
 
 
 def _check_replays(store: CheckpointStore, rows: Mapping[str, ThreadRecord]) -> None:

@@ -15,7 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import ray
 
+from perdure.cluster import head_daemon
 from perdure.cluster.endpoint import Build, read_endpoint
 from perdure.cluster.head import Endpoint, HeadError, HeadOptions, ensure_head, running_head, stop_head
 from perdure.cluster.locks import is_locked, locked, try_lock
@@ -349,3 +351,30 @@ def test_a_process_is_known_by_its_start() -> None:
     eventually(lambda: not named.alive)
     process.wait()
     assert not named.alive
+
+
+def test_another_ray_keeps_the_processes_that_it_does_not_let_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How they are ended is Ray's own affair: where that has changed, the head did not start."""
+
+    class Other:
+        ended = False
+
+        def kill_log_monitor(self, check_alive: bool = True) -> None:
+            self.ended = not check_alive
+
+        def kill_dashboard(self) -> None:
+            raise AssertionError("it takes other arguments")
+
+    node = Other()
+    monkeypatch.setattr(ray._private.worker, "_global_node", node)
+    head_daemon._end_idlers()
+    assert node.ended
+    said = capsys.readouterr().out
+    assert "kill_log_monitor" not in said
+    assert "kill_monitor()" in said
+    assert "kill_dashboard()" in said
+    monkeypatch.delattr(ray._private.worker, "_global_node")
+    head_daemon._end_idlers()
+    assert "kill_log_monitor()" in capsys.readouterr().out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import operator
+import os
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -136,7 +138,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ClientError, match="there is no folder"):
             list(write_threads(store, tmp_path / "none" / "file", ["t"]))
         with pytest.raises(Exception, match="no thread 'gone'"):
-            list(write_threads(store, path, ["t", "gone"]))
+            list(write_threads(store, path, ids_of(store, {"threads": ["t", "gone"]})))
         assert [one.name for one in tmp_path.iterdir() if "perdure" in one.name] == []
 
 
@@ -217,3 +219,37 @@ def test_a_thread_that_is_deleted_at_once_fails_no_import(tmp_path: Path) -> Non
     done = files.import_threads(tmp_path / "f")
     assert done.threads == 2
     assert files.told == ["u"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_is_not_overwritten(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the name was taken was only looked at before the export began."""
+
+    def without(*_: Any) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", without)
+    source = MemoryStore()
+    source.create(ThreadRecord(thread_id="t", graph="g", version="1"))
+    path = tmp_path / "f"
+    steps = write_threads(source, path, ["t"])
+    next(steps)
+    path.write_text("precious")
+    with pytest.raises(ClientError, match="is there already"):
+        list(steps)
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ClientError, match="is there already"):
+        write_all(source, path)
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ClientError, match="is there already"):
+        write_all(source, path)
+    path.unlink()
+    write_all(source, path)
+    *_, done = read_threads(MemoryStore(), path)
+    assert done.threads == 1
+    assert list(tmp_path.iterdir()) == [path]

@@ -15,7 +15,7 @@ import pytest
 from perdure.stores.backup import BackupFolder
 from perdure.stores.base import CheckpointStore
 from perdure.stores.copying import Copied, StoreSource, copy_store, parents_first
-from perdure.stores.errors import Corrupt, NewerFormat, StoreMisuse, UnknownCheckpoint
+from perdure.stores.errors import Corrupt, NewerFormat, StoreMisuse, StoreUnavailable, UnknownCheckpoint
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import (
@@ -179,6 +179,19 @@ def test_a_thread_that_is_deleted_in_the_middle_is_brought_in_anew(hold: bool) -
     copied(source, target)
     assert_same(source, target)
     assert problems(target) == []
+
+
+def test_a_thread_that_is_deleted_again_and_again_is_given_up() -> None:
+    class Deleted(Delegating):
+        def load(self, image: ThreadImage, segments: Any = (), **options: Any) -> bool:
+            self.inner.delete("t")
+            return self.inner.load(image, segments, **options) and not self.inner.delete("t")
+
+    source, target = MemoryStore(), MemoryStore()
+    appended(source, 20)
+    with pytest.raises(StoreUnavailable, match="'t' was tidied or deleted 10 times"):
+        copied(source, Deleted(target))
+    assert not target.threads().threads
 
 
 def test_one_that_goes_on_by_itself_elsewhere_is_not_put_together_with_another() -> None:

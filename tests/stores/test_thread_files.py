@@ -29,7 +29,6 @@ from perdure.stores.errors import (
     StoreError,
     StoreMisuse,
     ThreadExists,
-    UnknownThread,
 )
 from perdure.stores.exporting import export_threads
 from perdure.stores.history import HistoryReader
@@ -276,10 +275,17 @@ def test_threads_that_run_are_written_as_they_were_after_a_commit(seed: int, pat
         assert row.status is Status.QUEUED
 
 
-def test_a_thread_that_is_not_there_or_not_whole_is_no_file(path: Path) -> None:
+def test_a_thread_that_is_gone_is_left_out(path: Path) -> None:
+    """It was deleted after it had been listed, and nothing of all the others was written."""
+    source = pair(path)
+    done = exported(source, path, ["a", "none", "b"])
+    assert (done.threads, done.total, done.gone) == (2, 3, ["none"])
+    target = MemoryStore()
+    assert imported(path, target).thread_ids == ["a", "b"]
+
+
+def test_a_thread_that_is_not_whole_is_no_file(path: Path) -> None:
     source = MemoryStore()
-    with pytest.raises(UnknownThread, match="no thread 'none'"):
-        exported(source, path, ["none"])
     source.load(replace(family_image(), messages=()))
     with pytest.raises(StoreMisuse, match="'t' is being copied into this store"):
         exported(source, path, ["t"])
