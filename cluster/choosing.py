@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, TypedDict
@@ -17,9 +18,11 @@ from ..runtime.snapshots import checkpoint_id, checkpoint_seq
 from ..stores.base import CheckpointStore
 from ..stores.history import HistoryReader
 from ..stores.records import RERUN, Status, ThreadRecord
+from .amounts import check_sample, check_whole
 from .dataset import history_batches
 from .handle import ThreadHandle
 from .reader import Reader
+from .statuses import read_statuses
 
 At: TypeAlias = str | Callable[[ThreadHandle], str | None]
 """Which checkpoint: "latest", "before:NODE" (the first of the thread's newest run after which that node runs), "step:K"
@@ -60,24 +63,37 @@ class Choice:
     error: str | None = None
     history: pc.Expression | None = None
     channels: Sequence[str] | None = None
+    statuses: frozenset[Status] | None = field(init=False)
 
     def __post_init__(self) -> None:
         for name, moment in (("since", self.since), ("until", self.until)):
+            if moment is not None and not isinstance(moment, datetime):
+                raise InputError(f"{name} is {moment!r}; give a datetime with a time zone")
             if moment is not None and moment.utcoffset() is None:
                 raise InputError(f"{name} is {moment.isoformat()} without a time zone; add tzinfo=datetime.UTC")
-        if isinstance(self.threads, str):
-            raise InputError(f"threads is {self.threads!r}; give a list of ids")
+        for name, text in (("graph", self.graph), ("tag", self.tag), ("error", self.error)):
+            if not isinstance(text, str | None):
+                raise InputError(f"{name} is {text!r}; give a text")
+        for name, texts in (("threads", self.threads), ("channels", self.channels)):
+            object.__setattr__(self, name, _texts(name, texts))
+        if not isinstance(self.metadata, Mapping):
+            raise InputError(f"metadata is {self.metadata!r}; give a dict of keys and values")
+        object.__setattr__(self, "statuses", read_statuses(self.status))
         if self.history is not None and not isinstance(self.history, pc.Expression):
             raise InputError(f"history is {self.history!r}; give an expression, as pyarrow.compute.field('step') > 3")
 
     @classmethod
-    def of(cls, where: Where | None) -> Choice:
-        """The choice that `where` describes. Raises `InputError`."""
-        given: Mapping[str, Any] = where or {}
+    def of(cls, where: Where | None, *, graph: str | None = None) -> Choice:
+        """The choice that `where` describes; if that names no graph, of the threads of `graph`. Raises `InputError`."""
+        given: Mapping[str, Any] = {} if where is None else where
+        if not isinstance(given, Mapping):
+            raise InputError(
+                f"where is {where!r}; give a dict of conditions, as {{'graph': 'audit', 'status': 'failed'}}"
+            )
         if unknown := sorted(given.keys() - Where.__annotations__.keys()):
             known = ", ".join(Where.__annotations__)
             raise InputError(f"where has {unknown[0]!r}, which is no condition; there are {known}")
-        return cls(**given)
+        return cls(**{"graph": graph, **{name: value for name, value in given.items() if value is not None}})
 
     def listed(self, store: CheckpointStore) -> Iterator[ThreadRecord]:
         """The threads for which all holds but `history`, newest first; those that are named, in that order. Re-runs
@@ -86,15 +102,14 @@ class Choice:
             found: Iterator[ThreadRecord] = map(store.thread, dict.fromkeys(self.threads))
         else:
             found = Reader(store).threads(
-                status=self.status, graph=self.graph, tag=self.tag, metadata=self.metadata or None
+                status=self.statuses, graph=self.graph, tag=self.tag, metadata=self.metadata or None
             )
         return (record for record in found if self._takes(record))
 
     def _takes(self, record: ThreadRecord) -> bool:
-        given = [self.status] if isinstance(self.status, str) else self.status
         return (
             (self.threads is not None or bool(self.metadata) or RERUN not in record.metadata)
-            and (given is None or record.status in {Status(one) for one in given})
+            and (self.statuses is None or record.status in self.statuses)
             and (self.graph is None or record.graph == self.graph)
             and (self.tag is None or self.tag in record.tags)
             and all(record.metadata.get(name) == value for name, value in self.metadata.items())
@@ -104,19 +119,32 @@ class Choice:
         )
 
 
+def _texts(name: str, given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"{name} is {given!r}; give a list of {'ids' if name == 'threads' else 'names'}")
+    texts = tuple(given)
+    for one in texts:
+        if not isinstance(one, str):
+            raise InputError(f"{name} has {one!r}; give texts")
+    return texts
+
+
 def chosen(
     store: CheckpointStore, choice: Choice, *, limit: int | None, sample: int | float | None, seed: str
 ) -> list[ThreadRecord]:
     """The threads that are chosen: of all that fit a random `sample` (a number of them, or a share below 1; the same
     for the same `seed`), of that the first `limit`. Raises `InputError`, `UnknownThread`."""
+    check_whole("limit", limit, least=0)
+    check_sample(sample)
     records = list(choice.listed(store))
     if choice.history is not None:
         fitting = _with_row(store, choice.history, choice.channels, [record.thread_id for record in records])
         records = [record for record in records if record.thread_id in fitting]
     if sample is not None:
-        if isinstance(sample, bool) or not sample > 0:
-            raise InputError(f"sample is {sample!r}; give how many, or a share between 0 and 1")
-        count = round(sample * len(records)) if isinstance(sample, float) and sample < 1 else int(sample)
+        # Of a share of few one is left: no check in a pipeline is to pass because it looked at nothing.
+        count = sample if isinstance(sample, int) else max(1, round(sample * len(records)))
         picked = random.Random(seed).sample(range(len(records)), min(count, len(records)))
         records = [records[index] for index in sorted(picked)]
     return records if limit is None else records[:limit]
@@ -142,6 +170,9 @@ def _with_row(
     return found
 
 
+_AT = re.compile("latest|before:.+|step:-?[0-9]{1,18}", re.DOTALL)
+
+
 class Skip(Exception):
     """A thread has nothing to go on from."""
 
@@ -155,10 +186,7 @@ class Place(NamedTuple):
 
 def check_at(at: At) -> None:
     """Raise `InputError` for what names no checkpoint."""
-    if callable(at) or at == "latest":
-        return
-    kind, _, rest = at.partition(":")
-    if (kind == "before" and rest) or (kind == "step" and rest.lstrip("-").isdecimal()):
+    if callable(at) or (isinstance(at, str) and _AT.fullmatch(at)):
         return
     raise InputError(f'at={at!r} names no checkpoint; give "latest", "before:NODE", "step:K" or a function')
 

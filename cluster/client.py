@@ -203,7 +203,8 @@ class Client(ThreadFiles, BatchReruns, ManyThreads):
         metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> Iterator[ThreadRecord]:
-        """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed."""
+        """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed.
+        Raises `InputError` for what is no status."""
         return Reader(self.store).threads(status=status, graph=graph, tag=tag, metadata=metadata, limit=limit)
 
     @property

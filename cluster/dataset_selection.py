@@ -10,6 +10,7 @@ from typing import Any, TypedDict, get_args
 from ..runtime.errors import InputError
 from ..stores.records import Status, ThreadFilter
 from .dataset_rows import HistoryKind
+from .statuses import read_statuses
 
 
 class HistoryOptions(TypedDict, total=False):
@@ -65,9 +66,8 @@ class Selection:
         conditions = (self.status, self.graph, self.tag, self.metadata or None)
         if self.threads is not None and any(condition is not None for condition in conditions):
             raise InputError("give either ids of threads or conditions (status, graph, tag, metadata), not both")
-        given = [self.status] if isinstance(self.status, str) else self.status
         where = ThreadFilter(
-            statuses=None if given is None else frozenset(Status(one) for one in given),
+            statuses=read_statuses(self.status),
             graph=self.graph,
             tag=self.tag,
             metadata=dict(self.metadata or {}),

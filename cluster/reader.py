@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -20,6 +20,7 @@ from ..stores.records import RunRecord, Status, ThreadFilter, ThreadRecord
 from ..stores.segments import Kind
 from .dataset import BATCH_ROWS, Progress, history_batches
 from .dataset_selection import HistoryOptions
+from .statuses import read_statuses
 
 _PAGE = 200
 """Threads fetched at a time."""
@@ -49,16 +50,16 @@ class Reader:
     def threads(
         self,
         *,
-        status: Status | str | Sequence[Status | str] | None = None,
+        status: Status | str | Collection[Status | str] | None = None,
         graph: str | None = None,
         tag: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> Iterator[ThreadRecord]:
-        """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed."""
-        given = [status] if isinstance(status, str) else status
+        """Threads, newest first; those for which every condition that is given holds. Pages are fetched as needed.
+        Raises `InputError` for what is no status."""
         where = ThreadFilter(
-            statuses=frozenset(Status(one) for one in given) if given is not None else None,
+            statuses=read_statuses(status),
             graph=graph,
             tag=tag,
             metadata=dict(metadata or {}),

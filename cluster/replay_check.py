@@ -66,7 +66,7 @@ def replay_check(
     A node may raise anything; that is a divergence, unless the thread had failed there too. Raises `InputError`,
     `UnknownThread`, `StoreUnavailable`, `Corrupt`, `NewerFormat`.
     """
-    choice = Choice.of({"graph": graph.name, **(where or {})})
+    choice = Choice.of(where, graph=graph.name)
     if choice.graph != graph.name:
         raise InputError(f"where names graph {choice.graph!r}, but {graph.name!r} is to be checked; leave it out")
     copies = MemoryStore()

@@ -18,7 +18,8 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.records import SERVICE, GraphRecord, ThreadRecord
-from .choosing import At, Skip, check_at, place_of
+from .amounts import check_rate, check_whole
+from .choosing import At, Skip, place_of
 from .handle import ThreadHandle
 
 Update: TypeAlias = Mapping[str, Any] | Callable[[StateSnapshot], Mapping[str, Any] | None]
@@ -69,16 +70,16 @@ class Pace:
     """How many may fail before the batch stops and asks."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int) or self.concurrency < 1:
-            raise InputError(f"concurrency is {self.concurrency!r}; give a whole number of at least 1")
-        if self.rate is not None and not self.rate > 0:
-            raise InputError(f"rate is {self.rate!r}; give threads per second, more than 0")
-        if self.max_failures is not None and self.max_failures < 0:
-            raise InputError(f"max_failures is {self.max_failures!r}; give a number of at least 0")
+        check_whole("concurrency", self.concurrency, least=1)
+        if self.concurrency is None:
+            raise InputError("concurrency is None; give a whole number of at least 1")
+        check_rate(self.rate)
+        check_whole("max_failures", self.max_failures, least=0)
 
 
 class Planner:
-    """Makes the items of a batch."""
+    """Makes the items of a batch. Raises, as soon as it is made, `InputError`, and for an update that suits no thread
+    `InvalidUpdateError`, `Unencodable`."""
 
     def __init__(
         self,
@@ -90,14 +91,13 @@ class Planner:
         update: Update | None,
         effects: str,
     ) -> None:
-        check_at(at)
         self._store = store
         self._handle = handle
         self._at = at
         self._graph = graph
-        self._update = update
         self._effects = read_effects(effects)
         self._codec = graph.codec if graph is not None else Codec(opaque=True)
+        self._update: Callable[[StateSnapshot], Any] | bytes = update if callable(update) else self._packed(update)
 
     def plan(self, batch_id: str, records: Sequence[ThreadRecord]) -> RerunPlan:
         """The plan for these threads. Raises `StoreUnavailable`; what a function of the user's raises."""
@@ -120,11 +120,16 @@ class Planner:
             return Item(record.thread_id, 0, skipped=str(error))
 
     def _payload(self, record: ThreadRecord, seq: int) -> bytes:
-        update: Any = self._update
-        if callable(update):
-            update = update(self._handle(record.thread_id).get_state(checkpoint_id(seq)))
+        if isinstance(self._update, bytes):
+            return self._update
+        return self._packed(self._update(self._handle(record.thread_id).get_state(checkpoint_id(seq))))
+
+    def _packed(self, update: Any) -> bytes:
+        """The payload of an update, empty for None. Raises `InputError`, `InvalidUpdateError`, `Unencodable`."""
         if update is None:
             return b""
+        if not isinstance(update, Mapping):
+            raise InputError(f"update is {update!r}; give a dict of keys and values, or a function that returns one")
         if self._graph is not None:
             self._graph.check_update(update, None)
         return pack(self._codec, dict(update), None, 0)

@@ -13,7 +13,7 @@ from ..runtime.errors import InputError
 from ..stores.base import CheckpointStore
 from ..stores.errors import UnknownThread
 from ..stores.records import BATCH, GraphRecord
-from .choosing import At, Choice, Where, chosen
+from .choosing import At, Choice, Where, check_at, chosen
 from .errors import ClientError
 from .handle import ThreadHandle
 from .reader import Reader
@@ -104,18 +104,19 @@ class BatchReruns(ABC):
         threads have ids that begin with the batch's, and its id in their metadata under `perdure.batch`.
 
         A thread that cannot be re-run is skipped with the reason. Raises `InputError` (also for the id of a batch that
-        was deleted while threads that it had begun are left), `UnknownThread`, and as `submit`; then nothing is begun.
+        was deleted while threads that it had begun are left), `InvalidUpdateError`, `UnknownThread`, and as `submit`;
+        then nothing is begun.
         """
         pace = Pace(concurrency=concurrency, rate=rate, max_failures=max_failures)
+        check_at(at)
         name = batch_id or f"rerun-{self._clock.unique()[:12]}"
         if batch_id is not None and not dry_run and (found := self._present(batch_id)) is not None:
             return found
-        choice = Choice.of({"graph": graph.name, **(where or {})} if graph is not None else where)
-        records = chosen(self.store, choice, limit=limit, sample=sample, seed=name)
+        choice = Choice.of(where, graph=graph.name if graph is not None else None)
         planner = Planner(
             self.store, lambda id_: self.thread(id_, graph=graph), at=at, graph=graph, update=update, effects=effects
         )
-        plan = planner.plan(name, records)
+        plan = planner.plan(name, chosen(self.store, choice, limit=limit, sample=sample, seed=name))
         if dry_run:
             return plan
         if batch_id is not None and (found := self._present_or_free(batch_id)) is not None:

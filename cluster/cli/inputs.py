@@ -56,6 +56,11 @@ def read_pairs(given: Sequence[str], what: str) -> dict[str, Any]:
     return pairs
 
 
+def read_sample(given: float | None) -> int | float | None:
+    """How many, or a share below 1: a whole number is how many."""
+    return int(given) if given is not None and given.is_integer() else given
+
+
 def load_graph(reference: str) -> CompiledGraph:
     """The compiled graph that `MODULE:GRAPH` names; the module is looked for in the current folder first.
 

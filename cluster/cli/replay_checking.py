@@ -15,7 +15,7 @@ from ..choosing import Where
 from ..replay_check import Checked, replay_check
 from .call import Answer, Call
 from .exits import Exit
-from .inputs import load_graph
+from .inputs import load_graph, read_sample
 from .selecting import selecting
 from .views import printable
 
@@ -41,9 +41,8 @@ def replay_check_command(
     any thread diverges.
     """
     graph = load_graph(reference)
-    picked = int(sample) if sample is not None and sample >= 1 else sample
     with call.opened() as store, redirect_stdout(sys.stderr):  # what nodes print is no part of the answer
-        found = list(replay_check(store, graph, where, limit=limit, sample=picked, states=states))
+        found = list(replay_check(store, graph, where, limit=limit, sample=read_sample(sample), states=states))
     diverged = [one for one in found if one.divergence is not None]
     skipped = [one for one in found if one.skipped]
     notes = [

@@ -19,7 +19,7 @@ from .call import Answer, Call
 from .driving import Detach
 from .exits import Exit, code_of_status
 from .following import LeftRunning
-from .inputs import load_graph, read_pairs, read_value
+from .inputs import load_graph, read_pairs, read_sample, read_value
 from .views import printable
 
 _SHOWN = 20
@@ -78,7 +78,6 @@ def rerun(
         raise InputError("name the threads to re-run, or choose them: --graph, --status, --tag, --metadata, --error")
     values = read_value(update, "--update") if update is not None else None
     compiled = load_graph(new) if new is not None else None
-    picked = int(sample) if sample is not None and sample >= 1 else sample
     with call.connected() as client:
         if failed is not None:
             batch = client.batch(failed).failed(batch_id=batch_id)
@@ -91,7 +90,7 @@ def rerun(
             "concurrency": concurrency,
             "rate": rate,
             "limit": limit,
-            "sample": picked,
+            "sample": read_sample(sample),
             "max_failures": max_failures,
             "batch_id": batch_id,
         }

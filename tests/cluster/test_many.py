@@ -22,6 +22,7 @@ from perdure import (
 )
 from perdure.cluster.cli import app
 from perdure.cluster.many import ManyThreads
+from perdure.cluster.reader import Reader
 from perdure.runtime.clock import Clock
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import IN_PROCESS, Delivery, Expect, Message, Origin, Status
@@ -162,6 +163,15 @@ def test_what_no_thread_can_get(client: Steering) -> None:
         client.resume_many({}, object())
     with pytest.raises(StoreMisuse, match="at most 512"):
         client.resume_many({}, 1, operation_id="x" * 600)
+    for limit in (-1, 1.5):
+        with pytest.raises(InputError, match="limit is"):
+            client.cancel_many({}, limit=limit)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="limit is"):
+            client.delete_many({}, limit=limit)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="status is 'asleep'"):
+        client.tag_many({"status": "asleep"}, add=["x"])
+    with pytest.raises(InputError, match="status is 'asleep'"):
+        next(Reader(client.store).threads(status="asleep"))
     assert client.rows() == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,19 @@ from typing import Any, TypeVar
 import pyarrow.compute as pc
 import pytest
 
-from perdure import CheckpointStore, CompiledGraph, InputError, interrupt, open_store, task
+from perdure import (
+    CheckpointStore,
+    CompiledGraph,
+    InputError,
+    InvalidUpdateError,
+    Unencodable,
+    interrupt,
+    open_store,
+    task,
+)
 from perdure.cluster.choosing import Choice, chosen
 from perdure.cluster.cli.call import Call
-from perdure.cluster.cli.exits import Exit
+from perdure.cluster.cli.exits import Exit, code_of
 from perdure.cluster.cli.rerunning import rerun
 from perdure.cluster.submission import Wishes
 from perdure.runtime.batches import RERUNS, Item, Outcome, Start, start, thread_of
@@ -117,11 +127,61 @@ def test_which_threads_are_chosen(client: PumpedClient, work: Work) -> None:
         ({"history": "n > 3"}, "give an expression"),
         ({"history": pc.field("state.x") > 1}, "name channels as `state.<name>`"),
         ({"threads": "t1"}, "give a list of ids"),
+        ({"threads": 7}, "threads is 7; give a list of ids"),
+        ({"threads": ["t1", 7]}, "threads has 7"),
+        ({"status": "faild"}, "status is 'faild', which no thread has; there are queued, running"),
+        ({"status": ["failed", 7]}, "status is 7"),
+        ({"status": 7}, "status is 7"),
+        ({"error": 5}, "error is 5; give a text"),
+        ({"graph": b"work"}, "graph is b'work'"),
+        ({"metadata": ["even"]}, "give a dict of keys and values"),
+        ({"since": "yesterday"}, "since is 'yesterday'; give a datetime"),
+        ({"channels": "n"}, "give a list of names"),
+        (["t1"], "give a dict of conditions"),
     ],
 )
 def test_wrong_conditions(client: PumpedClient, where: Any, text: str) -> None:
     with pytest.raises(InputError, match=text):
         client.rerun(where, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "text"),
+    [
+        *(({"rate": rate}, "give threads per second") for rate in (math.inf, math.nan, -1, 0, "fast", True, 10**400)),
+        *(({"at": at}, "names no checkpoint") for at in ("step:--1", "step:", "step:x", "before:", "", None, 7)),
+        *(({"max_failures": many}, "max_failures is") for many in (-1, 1.5, "2", math.nan)),
+        *(({"sample": sample}, "give how many") for sample in (0, -1, 1.0, 2.7, math.nan, math.inf, "3", True)),
+        *(({"limit": limit}, "limit is .* at least 0") for limit in (-1, 1.5, "2", True)),
+        *(({"concurrency": many}, "concurrency is") for many in (0, None, 2.0)),
+        ({"update": 5}, "update is 5; give a dict"),
+        ({"update": [("n", 1)]}, "give a dict of keys and values, or a function"),
+        ({"effects": "none"}, "is unknown"),
+    ],
+)
+def test_wrong_wishes(client: PumpedClient, wishes: Any, text: str) -> None:
+    """Several were taken, and failed the batch later or meant something else; others were raw errors of Python's."""
+    before = client.rows()
+    with pytest.raises(InputError, match=text):
+        client.rerun({"graph": "work"}, batch_id="b", **wishes)
+    assert client.rows() == before
+
+
+def test_an_update_that_suits_no_thread(client: PumpedClient, work: Work) -> None:
+    """Each of its threads was skipped for it, and the batch succeeded."""
+    before = client.rows()
+    with pytest.raises(InvalidUpdateError, match="the key 'nope', which State does not have"):
+        client.rerun(None, graph=work.graph(), update={"nope": 1})
+    with pytest.raises(Unencodable):
+        client.rerun(None, update={"items": object()})
+    found = client.rerun({"threads": ["t0"]}, at="before:last", update=lambda shot: shot.values["n"] + 1, dry_run=True)
+    assert found.skipped == {"t0": "update is 1; give a dict of keys and values, or a function that returns one"}
+    assert client.rows() == before
+
+
+def test_of_a_share_of_few_one_is_left(client: PumpedClient) -> None:
+    assert len(ids(client.store, None, sample=0.05)) == 1
+    assert ids(client.store, {"graph": "other"}, sample=0.05) == []
 
 
 def test_which_checkpoint_is_chosen(client: PumpedClient) -> None:
@@ -298,6 +358,11 @@ def test_the_command(client: PumpedClient) -> None:
     assert rerun(call, failed="b", batch_id="c", detach=True).document["batch_id"] == "c"
     with pytest.raises(InputError, match="name the threads to re-run"):
         rerun(call)
+    for wrong in ({"rate": math.inf}, {"at": "step:--1"}, {"sample": 2.5}, {"sample": math.inf}, {"limit": -1}):
+        with pytest.raises(InputError) as refused:
+            rerun(call, status=[Status.FAILED], **wrong)
+        assert code_of(refused.value) is Exit.USAGE
+    assert len(rerun(call, sample=2.0, graph="work", dry_run=True).document["items"]) == 2
 
 
 # -- crashes ---------------------------------------------------------------------------------------------------------
