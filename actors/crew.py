@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Protocol
 
 import ray
+from cachetools import TTLCache
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RuntimeEnvSetupError
 
 from ..runtime.drive import store_backoff
 from ..stores.base import CheckpointStore
 from ..stores.errors import FINAL, StoreError
+from ..stores.processes import ProcessId
 from ..stores.records import GraphRecord, OwnerRecord
 from .answers import answer, told
 from .chores import Chores
 from .deaths import blames, cause_of
 from .errors import GraphLoadError, Superseded
+from .exits import Ended, Exits
 from .hosting import Outcome
 from .line import Waiting
 from .members import ANYWHERE, Phase, Start
@@ -36,6 +39,8 @@ HELLO_TIMEOUT = 5.0
 AFTER_RECOVERY = 0.25
 """Seconds by which everything that can wait is put off where a thread may just be recovering: a new process would take
 the processor from it, and a write the store's lock."""
+ENDED_SECONDS = 60.0
+"""Within which everybody has heard of the end of an actor that he has asked for something."""
 START_FAILURES = 3
 """Actors in a row that may die while they load a graph, before its threads are paused."""
 
@@ -83,6 +88,9 @@ class Crew:
         self._greeted = time.monotonic()
         self._heard: dict[str, int] = {}
         """Number of the last outcome that each actor has told."""
+        self._exits = Exits(chores, ray.get_runtime_context().get_node_id())
+        self._guilty: MutableMapping[str, bool] = TTLCache(maxsize=1024, ttl=ENDED_SECONDS)
+        """Of the actors that were seen to end a while ago: see `_judge`."""
         self._frozen: set[str] = set()
         """Actors that were killed because their lease expired: not the fault of their threads."""
 
@@ -140,7 +148,9 @@ class Crew:
         handle = self._handles[name] = start_actor(name, self._settings, wanted.node, environment)
         self._look_after(name, handle)
         try:
-            self._roster.place(name, (await answer(handle.hello.remote())).node_id)
+            info: ActorInfo = await answer(handle.hello.remote())
+            self._roster.place(name, info.node_id)
+            self._exits.know(name, info.node_id, ProcessId(info.pid, info.started))
             await answer(handle.prepare.remote(await self._graph(graph_key)))
         except GraphLoadError:
             pass  # `host` meets it again, and pauses the thread with the reason
@@ -232,6 +242,7 @@ class Crew:
         if member is not None and member.phase is Phase.SILENT:
             member.graph_key = info.graphs[-1] if info.graphs else ""
             self._roster.place(name, info.node_id)
+            self._exits.know(name, info.node_id, ProcessId(info.pid, info.started))
             self._roster.become(name, Phase.IDLE, time.monotonic())
             for thread_id, epoch in info.hosted:
                 self._threads.hosted(name, thread_id, epoch)
@@ -265,6 +276,7 @@ class Crew:
     # -- watching ------------------------------------------------------------------------------------------------
 
     def _look_after(self, name: str, handle: Any) -> None:
+        self._exits.expect(name)
         self._chores.spawn(self._watch(name, handle))
         self._chores.spawn(self._listen(name, handle))
 
@@ -283,10 +295,14 @@ class Crew:
                 self._threads.settled(name, outcomes)
 
     async def _watch(self, name: str, handle: Any) -> None:
-        """The never-ending call: that it fails is the crash signal, some ten milliseconds after the crash."""
+        """The crash signal: the kernel's, for a process of the same node; or that the never-ending call fails, some
+        tens of milliseconds after the crash."""
         crashed, guilty, innocent = False, False, False
         try:
-            await self._end_of(name, handle)
+            await self._exits.unless_ended(name, self._end_of(name, handle))
+        except Ended:
+            crashed, innocent = True, not self._exits.alone
+            guilty = self._judge(name) and not is_shared(name)
         except ActorUnavailableError:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = innocent = True
@@ -303,6 +319,7 @@ class Crew:
         member = self._roster.leave(name)
         self._handles.pop(name, None)
         self._heard.pop(name, None)
+        self._exits.drop(name)
         threads = member.threads if member is not None else {}
         graph_key = member.graph_key if member is not None else ""
         shared = is_shared(name) and (innocent or not crashed)
@@ -325,11 +342,29 @@ class Crew:
 
     async def _cause_of(self, lost: ActorUnavailableError, name: str, handle: Any) -> RayActorError:
         member = self._roster.members.get(name)
-        return await cause_of(lost, handle, member.node if member is not None else ANYWHERE)
+        report = cause_of(lost, handle, member.node if member is not None else ANYWHERE)
+        try:
+            return await self._exits.unless_ended(name, report)
+        except Ended:
+            self._judge(name)
+            return lost
 
     def blames(self, name: str, error: Exception) -> bool:
         """Whether what an actor hosted may have ended it: not its node, nor we because it was frozen."""
-        return blames(error) and name not in self._frozen
+        seen = self._guilty.get(name)
+        return blames(error) and name not in self._frozen if seen is None else seen
+
+    def guilty(self, name: str) -> bool:
+        """Whether an actor that is gone was seen to end, and `blames` holds."""
+        return self._guilty.get(name, False)
+
+    def _judge(self, name: str) -> bool:
+        """The same, of one that was seen to end just now. Kept for those who hear of it later: who had asked the actor
+        for something, and whose answer came no more, or comes after its end."""
+        guilty = self._guilty.get(name)
+        if guilty is None:
+            guilty = self._guilty[name] = self._exits.alone and name not in self._frozen
+        return guilty
 
     def unfit(self, name: str, error: Exception) -> None:
         """End an actor whose calls fail as nobody foresaw. Its process has no memory left, say, or can start no OS

@@ -149,6 +149,10 @@ class Handover:
         if not epoch:
             self._unasked(name, thread_id)
             return
+        if name not in self._roster.members:
+            # Seen to end before its answer was heard: nobody else knows that it had the thread.
+            self._chores.spawn(self._recover(thread_id, name, died=self.crew.guilty(name)))
+            return
         self.asking.pop(thread_id, None)
         self.hosted(name, thread_id, epoch)
         outcome = self._early.pop(thread_id, None)

@@ -99,7 +99,7 @@ def _kill(name: str) -> None:
         return
 
 
-def eventually(look: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
+def eventually(look: Callable[[], T], seconds: float = 60.0, what: str = "it") -> T:
     """What `look` returns, as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -141,7 +141,7 @@ def supervisor_process(client: Client) -> ProcessId:
         try:
             actor = ray.get_actor(supervisor_name(key_of(client)), namespace=NAMESPACE)
             asked: Any = actor.__ray_call__.remote(lambda _: os.getpid())
-            pid: int = ray.get(asked, timeout=10)
+            pid: int = ray.get(asked, timeout=60)
             return pid
         except (RayError, ValueError):
             return 0

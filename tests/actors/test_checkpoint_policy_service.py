@@ -43,4 +43,4 @@ def test_what_a_service_submits_is_answered_as_ever(client: Client, folder: str)
     thread = client.submit(graph, {"do": "ask", "folder": folder}, checkpoints=Checkpoints(manual=True))
     eventually(lambda: thread.interrupts)
     thread.resume("yes")
-    assert thread.result(timeout=30)["items"] == ["first", "yes", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "yes", "last"]

@@ -45,13 +45,13 @@ def test_a_run_waits_on_a_full_disk_with_the_reason_and_goes_on_by_itself(
     assert thread.get_state().values["n"] <= stopped_at
 
     disk.free()
-    assert thread.result(timeout=30)["n"] == 300
+    assert thread.result(timeout=60)["n"] == 300
     assert thread.reason == ""
     assert lines(folder, "count") == [f"count {i}" for i in range(1, 301)]
     assert (thread.info.epoch, thread.info.crashes) == (1, 0)
     assert parked.status is Status.INTERRUPTED
     parked.resume("yes")
-    assert parked.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert parked.result(timeout=60)["items"] == ["first", "yes", "last"]
     assert {one.thread_id for one in client.threads()} == {thread.thread_id, parked.thread_id}
 
 
@@ -59,11 +59,11 @@ def test_a_store_that_may_only_be_read_says_so(disk: SmallDisk, member: HeadOpti
     path = disk.path / "read.db"
     with service(member, path) as client:
         thread = client.submit(graph, {"do": "last", "folder": folder}, thread_id="before")
-        assert thread.result(timeout=20)["items"] == ["first", "last"]
+        assert thread.result(timeout=60)["items"] == ["first", "last"]
     with disk.read_only(path):
         with pytest.raises(StoreFull, match=r"read\.db.*fix the permissions"), service(member, path) as client:
             client.submit(graph, {"do": "last", "folder": folder}, thread_id="refused")
     with service(member, path) as client:
         assert [one.thread_id for one in client.threads()] == ["before"]
         again = client.submit(graph, {"do": "last", "folder": folder})
-        assert again.result(timeout=20)["items"] == ["first", "last"]
+        assert again.result(timeout=60)["items"] == ["first", "last"]

@@ -59,19 +59,19 @@ def test_a_second_process_watches_answers_and_reads_what_the_first_began(
 ) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     seen = elsewhere(
         client,
         member,
         f"""
         thread = client.thread({thread.thread_id!r})
         try:
-            thread.result(timeout=10)
+            thread.result(timeout=60)
         except Interrupted as stop:
             question = stop.interrupts[0]
         before = thread.status.value
         thread.resume("from elsewhere", interrupt_id=question.id)
-        return [question.value, before, thread.result(timeout=20)["items"], len(list(thread.get_state_history()))]
+        return [question.value, before, thread.result(timeout=60)["items"], len(list(thread.get_state_history()))]
         """,
     )
     assert seen == ["go on?", "interrupted", ["first", "from elsewhere", "last"], 4]
@@ -89,32 +89,32 @@ def test_threads_go_on_when_the_process_that_submitted_them_is_gone(
         return thread.thread_id
         """,
     )
-    assert client.thread(name).result(timeout=20)["n"] == 30
+    assert client.thread(name).result(timeout=60)["n"] == 30
 
 
 def test_a_stream_attached_late_begins_at_the_beginning(client: Client, folder: str) -> None:
     thread = start(client, "count", folder, until=60)
     eventually(lambda: "count 20" in lines(folder))
-    updates = list(client.thread(thread.thread_id).stream("updates", timeout=30))
+    updates = list(client.thread(thread.thread_id).stream("updates", timeout=60))
     assert updates[0] == {"first": {"items": ["first"]}}
     assert [one["count"]["n"] for one in updates[1:-1]] == list(range(1, 61))
     assert updates[-1] == {"last": {"items": ["last"]}}
     # And once more, when everything is long over; each mode on its own terms.
-    assert list(thread.stream("updates", timeout=10)) == updates
-    values = list(thread.stream("values", timeout=10))
+    assert list(thread.stream("updates", timeout=60)) == updates
+    values = list(thread.stream("values", timeout=60))
     assert values[-1]["n"] == 60
     assert values[-1]["items"] == ["first", "last"]
-    both = list(thread.stream(["values", "updates"], timeout=10))
+    both = list(thread.stream(["values", "updates"], timeout=60))
     assert [event for mode, event in both if mode == "updates"] == updates
 
 
 def test_a_stream_ends_at_an_interrupt_and_goes_on_with_the_next(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
-    first = list(thread.stream(timeout=20))
+    first = list(thread.stream(timeout=60))
     assert list(first[0]) == ["first"]
     assert list(first[-1]) == ["__interrupt__"]
     thread.resume("yes")
-    assert [key for one in thread.stream(timeout=20) for key in one][-2:] == ["ask", "last"]
+    assert [key for one in thread.stream(timeout=60) for key in one][-2:] == ["ask", "last"]
 
 
 def test_a_result_that_takes_too_long_is_a_timeout_and_nothing_else_happens(client: Client, folder: str) -> None:
@@ -128,26 +128,26 @@ def test_a_result_that_takes_too_long_is_a_timeout_and_nothing_else_happens(clie
     assert thread.status is Status.RUNNING
     thread.cancel()
     with pytest.raises(Cancelled, match="cancelled by a user"):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
 
 
 def test_what_interrupted_and_paused_tell(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted, match=r"'go on\?'") as stopped:
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     assert stopped.value.thread_id == thread.thread_id
     assert stopped.value.state["items"] == ["first"]
     assert [one.id for one in stopped.value.interrupts] == list(thread.interrupts)
     thread.pause("not today")
     with pytest.raises(Paused, match="not today") as paused:
         eventually(lambda: thread.status is Status.PAUSED)
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     assert paused.value.thread_id == thread.thread_id
 
 
 def test_a_resume_that_nothing_waits_for(client: Client, folder: str) -> None:
     done = start(client, "last", folder)
-    assert done.result(timeout=20)["items"] == ["first", "last"]
+    assert done.result(timeout=60)["items"] == ["first", "last"]
     with pytest.raises(NotInterrupted, match=done.thread_id):
         done.resume("yes")
     with pytest.raises(NotInterrupted):
@@ -156,21 +156,21 @@ def test_a_resume_that_nothing_waits_for(client: Client, folder: str) -> None:
         done.resume("yes", interrupt_id="nonsense")
     waits = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        waits.result(timeout=20)
+        waits.result(timeout=60)
     with pytest.raises(UnknownInterrupt, match=waits.interrupts[0]):
         waits.resume("yes", interrupt_id="nonsense")
     taken = waits.interrupts[0]
     waits.resume("yes", interrupt_id=taken)
     with pytest.raises(UnknownInterrupt):
         waits.resume("again", interrupt_id=taken)
-    assert waits.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert waits.result(timeout=60)["items"] == ["first", "yes", "last"]
 
 
 def test_unknown_threads_and_checkpoints(client: Client, folder: str) -> None:
     with pytest.raises(UnknownThread, match="'nobody'"):
         client.thread("nobody")
     thread = start(client, "last", folder)
-    thread.result(timeout=20)
+    thread.result(timeout=60)
     for name in ("9999", "nonsense"):
         with pytest.raises(CheckpointNotFound, match=name):
             thread.get_state(name)

@@ -26,7 +26,7 @@ def memory(member: HeadOptions) -> Iterator[Client]:
 def test_a_run_an_interrupt_and_a_second_process(memory: Client, member: HeadOptions, folder: str) -> None:
     thread = memory.submit(graph, {"do": "ask", "folder": folder}, metadata={"team": "a"}, tags=("m",))
     with pytest.raises(Interrupted) as stopped:
-        thread.result(timeout=30)
+        thread.result(timeout=60)
     seen = elsewhere(
         memory,
         member,
@@ -34,7 +34,7 @@ def test_a_run_an_interrupt_and_a_second_process(memory: Client, member: HeadOpt
         thread = client.thread({thread.thread_id!r})
         listed = [one.thread_id for one in client.threads(status="interrupted", tag="m", metadata={{"team": "a"}})]
         thread.resume("yes", interrupt_id={stopped.value.interrupts[0].id!r})
-        return [listed, thread.result(timeout=20)["items"]]
+        return [listed, thread.result(timeout=60)["items"]]
         """,
     )
     assert seen == [[thread.thread_id], ["first", "yes", "last"]]
@@ -49,7 +49,7 @@ def test_what_the_store_raises_comes_through(memory: Client, folder: str) -> Non
     with pytest.raises(ThreadExists, match="'taken'"):
         memory.submit(graph, {"do": "raise", "folder": folder}, thread_id="taken")
     with pytest.raises(NodeFailed):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     memory.delete("taken")
     with pytest.raises(UnknownThread):
         memory.thread("taken")
@@ -60,14 +60,14 @@ def test_a_crash_of_the_owner_is_recovered_from_memory(memory: Client, folder: s
     eventually(lambda: "count 10" in lines(folder))
     owner = ProcessId.of(owner_pid(memory, thread.thread_id))
     owner.send(signal.SIGKILL)
-    assert thread.result(timeout=30)["n"] == 80
+    assert thread.result(timeout=60)["n"] == 80
     assert thread.info.epoch == 2
     assert list(range(1, 81)) == sorted({int(line.split()[1]) for line in lines(folder, "count")})
 
 
 def test_a_store_whose_actor_died_is_away_for_a_moment_and_empty_then(memory: Client, folder: str) -> None:
     thread = memory.submit(graph, {"do": "last", "folder": folder})
-    thread.result(timeout=20)
+    thread.result(timeout=60)
     ray.kill(ray.get_actor(store_name(key_of(memory)), namespace=NAMESPACE), no_restart=True)
     with pytest.raises(StoreUnavailable, match="does not answer"):
         for _ in range(100):  # a call that was faster than its death is still answered
@@ -77,4 +77,4 @@ def test_a_store_whose_actor_died_is_away_for_a_moment_and_empty_then(memory: Cl
     with pytest.raises(UnknownThread):
         thread.result(timeout=5)
     again = memory.submit(graph, {"do": "last", "folder": folder})
-    assert again.result(timeout=30)["items"] == ["first", "last"]
+    assert again.result(timeout=60)["items"] == ["first", "last"]

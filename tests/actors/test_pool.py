@@ -46,7 +46,7 @@ def test_idle_actors_are_ended_and_a_thread_that_comes_later_gets_a_new_one(
     with restarted(client, member, idle=IDLE) as quick:
         threads = [quick.submit(graph, {"do": "last", "folder": folder}) for _ in range(2)]
         for thread in threads:
-            thread.result(timeout=30)
+            thread.result(timeout=60)
         assert quick.actors()
         eventually(lambda: not quick.actors(), what="an empty pool")
         eventually(lambda: not find_actors(key_of(client)))
@@ -86,7 +86,7 @@ def test_actors_without_supervisor_and_work_end_themselves_and_those_that_work_g
 
 def test_the_end_of_a_service_leaves_no_process(serve: Serve, folder: str) -> None:
     client = serve()
-    client.submit(graph, {"do": "last", "folder": folder}).result(timeout=30)
+    client.submit(graph, {"do": "last", "folder": folder}).result(timeout=60)
     assert users_of(client.store.path)  # type: ignore[attr-defined]
     end(client)
     assert not users_of(client.store.path)  # type: ignore[attr-defined]

@@ -67,7 +67,7 @@ def test_a_submit_that_cannot_be_used_writes_nothing(
     if error is None:
         # The name that was refused every time is still free.
         given = {**given, "folder": folder}
-        assert client.submit(graph, given, thread_id=name, **options).result(timeout=20)["items"] == ["first", "last"]
+        assert client.submit(graph, given, thread_id=name, **options).result(timeout=60)["items"] == ["first", "last"]
         return
     with pytest.raises(error, match=text):
         client.submit(graph, given, thread_id=name, **options)
@@ -76,7 +76,7 @@ def test_a_submit_that_cannot_be_used_writes_nothing(
 
 def test_the_next_run_of_a_thread_is_of_the_same_graph(client: Client, folder: str) -> None:
     thread = client.submit(graph, {"do": "last", "folder": folder})
-    thread.result(timeout=20)
+    thread.result(timeout=60)
     with pytest.raises(ClientError, match="'menu'"):
         client.submit(local_graph(), {"n": 1}, thread_id=thread.thread_id, if_exists="continue")
 
@@ -84,7 +84,7 @@ def test_the_next_run_of_a_thread_is_of_the_same_graph(client: Client, folder: s
 def test_a_graph_by_value_runs_and_a_forged_one_is_never_loaded(serve: Serve, tmp_path: Path) -> None:
     client = serve()
     good = local_graph()
-    assert client.submit(good, {"n": 1}).result(timeout=30) == {"n": 2}
+    assert client.submit(good, {"n": 1}).result(timeout=60) == {"n": 2}
     forged_graph = local_graph(name="forged")
     record = ship(forged_graph, signing_key=client._settings.signing_key, local=True)
     trace = tmp_path / "loaded"
@@ -92,11 +92,11 @@ def test_a_graph_by_value_runs_and_a_forged_one_is_never_loaded(serve: Serve, tm
     client.store.put_graph(replace(record, body=cloudpickle.dumps(Trap(trace))))
     thread = client.submit(forged_graph, {"n": 1})
     with pytest.raises(Paused, match=r"'forged'.*signature"):
-        thread.result(timeout=30)
+        thread.result(timeout=60)
     assert not trace.exists()
     thread.retry()
     with pytest.raises(Paused, match="signature"):
-        thread.result(timeout=30)
+        thread.result(timeout=60)
     assert not trace.exists()
 
 
@@ -132,10 +132,10 @@ def test_a_graph_whose_module_is_gone_pauses_its_threads(
     module_file.unlink()
     thread = client.submit(fleeting_graph.graph, {"n": 1})
     with pytest.raises(Paused, match=r"'fleeting'.*ModuleNotFoundError.*fleeting_graph"):
-        thread.result(timeout=30)
+        thread.result(timeout=60)
     module_file.write_text(text)
     thread.retry()
-    assert thread.result(timeout=30) == {"n": 2}
+    assert thread.result(timeout=60) == {"n": 2}
 
 
 SEVERAL = """

@@ -50,7 +50,7 @@ def test_cancel_stops_a_node_at_once(client: Client, folder: str, do: str, sign:
     began = time.monotonic()
     thread.cancel("enough")
     with pytest.raises(Cancelled, match="enough"):
-        thread.result(timeout=15)
+        thread.result(timeout=60)
     assert time.monotonic() - began < 3
     assert thread.status is Status.CANCELLED
     assert thread.reason == "enough"
@@ -74,7 +74,7 @@ def test_a_node_that_sleeps_in_c_loses_its_process_after_the_grace(serve: Serve,
     began = time.monotonic()
     thread.cancel()
     with pytest.raises(Cancelled):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     assert 0.9 < time.monotonic() - began < 6
     assert not owner.alive
     assert lines(folder, "doze") == ["doze"]
@@ -85,10 +85,10 @@ def test_a_node_that_sleeps_in_c_loses_its_process_after_the_grace(serve: Serve,
 def test_cancel_of_what_waits_ends_it_without_running_a_node(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     thread.cancel("nobody answered")
     with pytest.raises(Cancelled, match="nobody answered"):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     assert lines(folder) == ["first", "ask"]
     with pytest.raises(NotInterrupted):
         thread.resume("too late")
@@ -102,7 +102,7 @@ def test_pause_stops_between_two_steps_and_resume_goes_on(client: Client, folder
     seen(folder, "count 5")
     thread.pause("let me look")
     with pytest.raises(Paused, match="let me look"):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     assert thread.reason == "let me look"
     stopped = len(lines(folder, "count"))
     assert stopped < 150
@@ -112,7 +112,7 @@ def test_pause_stops_between_two_steps_and_resume_goes_on(client: Client, folder
     assert state.values["n"] == stopped
     assert state.next == ("count",)
     thread.resume()
-    assert thread.result(timeout=30)["n"] == 150
+    assert thread.result(timeout=60)["n"] == 150
     assert lines(folder, "count") == [f"count {i}" for i in range(1, 151)]
 
 
@@ -120,7 +120,7 @@ def test_update_state_on_a_running_thread_is_applied_between_two_steps(client: C
     thread = start(client, "count", folder, until=2000)
     seen(folder, "count 5")
     checkpoint = thread.update_state({"n": 1990, "items": ["from outside"]})
-    values = thread.result(timeout=30)
+    values = thread.result(timeout=60)
     assert values["n"] == 2000
     assert values["items"] == ["first", "from outside", "last"]
     at = thread.get_state(checkpoint)
@@ -131,12 +131,12 @@ def test_update_state_on_a_running_thread_is_applied_between_two_steps(client: C
 def test_update_state_of_a_parked_thread_and_from_an_older_checkpoint(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     thread.update_state({"items": ["added"]})
     assert thread.status is Status.INTERRUPTED
     assert thread.get_state().values["items"] == ["first", "added"]
     thread.resume("yes")
-    assert thread.result(timeout=20)["items"] == ["first", "added", "yes", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "added", "yes", "last"]
     older = [state for state in thread.get_state_history() if state.next == ("ask",)][-1]
     thread.update_state({"items": ["another way"]}, checkpoint_id=older.checkpoint_id)
     assert thread.get_state().values["items"] == ["first", "another way"]
@@ -145,7 +145,7 @@ def test_update_state_of_a_parked_thread_and_from_an_older_checkpoint(client: Cl
 def test_of_two_who_change_the_same_head_one_is_told(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     head = thread.get_state().checkpoint_id
     made = thread.update_state({"n": 50}, expected_checkpoint=head)
     with pytest.raises(CheckpointConflict, match=r"\{'n': 7\}.*n = 50") as caught:
@@ -172,7 +172,7 @@ def test_of_two_who_change_a_running_thread_one_is_told_where_it_is_applied(clie
 def test_steps_breakpoints_and_replay(client: Client, folder: str) -> None:
     thread = client.submit(graph, {"do": "ask", "folder": folder}, interrupt_before=["first"])
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     state = thread.step()
     assert (state.next, state.values["items"], thread.status) == (("ask",), ["first"], Status.INTERRUPTED)
     thread.add_breakpoints(after="ask")
@@ -180,27 +180,27 @@ def test_steps_breakpoints_and_replay(client: Client, folder: str) -> None:
     assert [one.value for one in thread.step().interrupts]
     thread.resume("yes")
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     assert thread.get_state().next == ("last",)
     thread.remove_breakpoints()
     eventually(lambda: not thread.breakpoints().after, what="the end of the breakpoint")
     # An answer belongs to the step that asked, and after that the thread stands.
     assert thread.get_state().next == ("last",)
     thread.resume()
-    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "yes", "last"]
     assert len(lines(folder, "first")) == 1
     with pytest.raises(NotInterrupted):
         thread.step()
     begun = [one for one in thread.get_state_history() if one.next == ("last",)][-1]
     thread.replay(begun.checkpoint_id)
-    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "yes", "last"]
     assert len(lines(folder, "last")) == 2
 
 
 def test_a_fork_that_is_not_started_is_stepped_through(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     begun = [one for one in thread.get_state_history() if one.next == ("first",)][-1]
     fork = thread.fork(begun.checkpoint_id, start=False)
     assert (fork.status, fork.get_state().next) == (Status.PAUSED, ("first",))
@@ -225,12 +225,12 @@ def test_an_input_for_a_busy_thread_is_queued_refused_or_takes_over(client: Clie
     assert (first.run, queued.run) == (1, 2)
     with pytest.raises(ThreadBusy, match=first.thread_id):
         again("reject")
-    assert first.result(timeout=30)["n"] == 120
-    assert queued.result(timeout=30)["items"] == ["first", "last", "first", "last"]
+    assert first.result(timeout=60)["n"] == 120
+    assert queued.result(timeout=60)["items"] == ["first", "last", "first", "last"]
     third = again(do="count", n=0, until=2000)
     eventually(lambda: lines(folder).count("count 5") == 2)
     taking_over = again("interrupt")
-    assert taking_over.result(timeout=30)["items"][-1] == "last"
+    assert taking_over.result(timeout=60)["items"][-1] == "last"
     with pytest.raises(Cancelled, match="replaced"):
         third.result(timeout=5)
     # A handle belongs to its run, whatever ran since.
@@ -245,13 +245,13 @@ def test_the_same_thread_id_twice(client: Client, folder: str) -> None:
     attached = client.submit(graph, {"do": "ask", "folder": folder}, thread_id=name, if_exists="attach")
     assert (attached.thread_id, attached.run) == (name, 1)
     with pytest.raises(Interrupted):
-        attached.result(timeout=20)
+        attached.result(timeout=60)
     assert lines(folder) == ["first", "ask"]
     attached.resume("yes")
-    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "yes", "last"]
     again = client.submit(graph, {"do": "last", "folder": folder}, thread_id=name, if_exists="restart")
     assert again.run == 1
-    assert again.result(timeout=20)["items"] == ["first", "last"]
+    assert again.result(timeout=60)["items"] == ["first", "last"]
 
 
 def test_restart_of_a_running_thread_is_refused(client: Client, folder: str) -> None:
@@ -262,7 +262,7 @@ def test_restart_of_a_running_thread_is_refused(client: Client, folder: str) -> 
     with pytest.raises(Refused):
         client.delete(thread.thread_id)
     (Path(folder) / "fixed").touch()
-    assert thread.result(timeout=20)["items"] == ["first", "spun", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "spun", "last"]
 
 
 # -- forks and deletion ----------------------------------------------------------------------------------------------
@@ -271,19 +271,19 @@ def test_restart_of_a_running_thread_is_refused(client: Client, folder: str) -> 
 def test_a_fork_goes_its_own_way_also_when_its_origin_is_deleted(client: Client, folder: str) -> None:
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
-        thread.result(timeout=20)
+        thread.result(timeout=60)
     asking = thread.get_state().checkpoint_id
     thread.resume("yes")
-    assert thread.result(timeout=20)["items"] == ["first", "yes", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "yes", "last"]
     fork = thread.fork(asking, update={"items": ["forked"]}, thread_id=f"{thread.thread_id}-fork")
     with pytest.raises(Interrupted):
-        fork.result(timeout=20)
+        fork.result(timeout=60)
     fork.resume("no")
-    assert fork.result(timeout=20)["items"] == ["first", "forked", "no", "last"]
+    assert fork.result(timeout=60)["items"] == ["first", "forked", "no", "last"]
     assert thread.get_state().values["items"] == ["first", "yes", "last"]
     later = thread.fork(asking, thread_id=f"{thread.thread_id}-later")
     with pytest.raises(Interrupted):
-        later.result(timeout=20)
+        later.result(timeout=60)
     before = [state.values.get("items") for state in fork.get_state_history()]
     assert before[-1] in ([], None)
     # Parked in the run that it has from its origin, which it goes on with by itself.
@@ -292,23 +292,23 @@ def test_a_fork_goes_its_own_way_also_when_its_origin_is_deleted(client: Client,
         _ = thread.status
     assert [state.values.get("items") for state in fork.get_state_history()] == before
     later.resume("late")
-    assert later.result(timeout=20)["items"] == ["first", "late", "last"]
+    assert later.result(timeout=60)["items"] == ["first", "late", "last"]
     back = fork.fork(asking, thread_id=f"{thread.thread_id}-back")
     with pytest.raises(Interrupted):
-        back.result(timeout=20)
+        back.result(timeout=60)
     for handle in (fork, later):
         client.delete(handle.thread_id)
     back.resume("again")
-    assert back.result(timeout=20)["items"] == ["first", "again", "last"]
+    assert back.result(timeout=60)["items"] == ["first", "again", "last"]
 
 
 def test_parallel_interrupts_are_answered_one_at_a_time(client: Client, folder: str) -> None:
     thread = start(client, "fan-ask", folder)
     with pytest.raises(Interrupted) as stopped:
-        thread.result(timeout=30)
+        thread.result(timeout=60)
     questions = {one.value["part"]: one.id for one in stopped.value.interrupts}
     assert sorted(questions) == [0, 1, 2]
     thread.resume("b", interrupt_id=questions[1])
     eventually(lambda: thread.status is Status.INTERRUPTED and len(thread.interrupts) == 2)
     thread.resume({questions[0]: "a", questions[2]: "c"})
-    assert thread.result(timeout=30)["items"] == ["first", "0:a", "1:b", "2:c", "last"]
+    assert thread.result(timeout=60)["items"] == ["first", "0:a", "1:b", "2:c", "last"]

@@ -67,9 +67,9 @@ def test_a_record_that_cannot_be_read_pauses_its_threads(client: Client) -> None
     thread, other = client.submit(graph, {"n": 1}), client.submit(graph, {"n": 2})
     for one in (thread, other):
         with pytest.raises(Paused, match=r"its graph cannot be read: .*its checksum does not match"):
-            one.result(timeout=30)
+            one.result(timeout=60)
     other.cancel()
     eventually(lambda: other.status == "cancelled", 30, "the cancel")
     body(client.store, record.graph_key, good)
     thread.retry()
-    assert thread.result(timeout=30) == {"n": 2}
+    assert thread.result(timeout=60) == {"n": 2}

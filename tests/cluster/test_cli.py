@@ -152,7 +152,7 @@ def test_control_c_leaves_the_run_going(perdure: Shell, here: Shell, client: Cli
     handle = client.thread("ticks")
     eventually(lambda: handle.status is Status.RUNNING and handle.get_state().values.get("n", 0) > 1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "goes on" in err
     assert "perdure attach ticks" in err

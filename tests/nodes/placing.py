@@ -21,7 +21,7 @@ def nodes_of(client: Client, machines: Machines) -> dict[str, str]:
     found = {}
     for name, actor in find_actors(key_of(client)).items():
         try:
-            found[name] = names.get(ray.get(actor.hello.remote(), timeout=10).node_id, "")
+            found[name] = names.get(ray.get(actor.hello.remote(), timeout=60).node_id, "")
         except (RayActorError, GetTimeoutError):
             continue  # it has just ended, or its node has
     return found

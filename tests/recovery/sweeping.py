@@ -110,7 +110,7 @@ class Sweep:
     def _checked(self, case: Case, handle: ThreadHandle, seconds: float) -> Ran:
         log = self._notes(case.name).entries()
         try:
-            assert handle.result(timeout=10) == expected()
+            assert handle.result(timeout=60) == expected()
             segments = check_history(self._client.store, case.name)
             started = check_attempts(case.name, segments, log)
             messages = self._client.store.messages(case.name, unread=False)

@@ -53,7 +53,7 @@ def test_its_threads_go_on(member: HeadOptions, tmp_path: Path, number: signal.S
             assert set(started.values()) == {1}
             eventually(lambda: len(asking.interrupts) == 2, 30, "both questions")
             with pytest.raises(Interrupted):
-                asking.result(timeout=10)
+                asking.result(timeout=60)
             asking.resume(dict.fromkeys(asking.interrupts, "yes"))
             assert asking.result(timeout=60)["answers"] == ["yes", "yes"]
         finally:

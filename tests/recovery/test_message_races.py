@@ -123,7 +123,7 @@ def test_a_cancel_at_the_end(client: Client) -> None:
             assert thread.status is Status.CANCELLED
             assert thread.reason == "enough"
             with pytest.raises(Cancelled, match="enough"):
-                thread.result(timeout=10)
+                thread.result(timeout=60)
         else:
             assert places == []
             assert thread.status is Status.SUCCEEDED

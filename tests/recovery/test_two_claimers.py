@@ -51,8 +51,8 @@ def test_one_of_two_claimers_drives(serve: Serve, tmp_path: Path) -> None:
         blank = replace(blank, epoch=0, inbox=0, token="", owner="")
         store.create(blank, replace(given, number=0, run=0, applied=0))
         answers = [host(actor, thread_id, 0, shipped) for actor in actors[:: 1 if number % 2 else -1]]
-        assert sorted(ray.get(answers, timeout=30)) == [[0], [1]]
-        assert client.thread(thread_id).result(timeout=30)["n"] == 3
+        assert sorted(ray.get(answers, timeout=60)) == [[0], [1]]
+        assert client.thread(thread_id).result(timeout=60)["n"] == 3
         assert {segment.epoch for segment in check_history(store, thread_id)} == {1}
         assert [entry["claimed"] for entry in notes.entries() if "claimed" in entry] == [1]
     started = [json.loads(line)["start"] for line in attempts.read_text().splitlines()]
