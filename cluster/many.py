@@ -18,6 +18,7 @@ from ..stores.codec import Codec
 from ..stores.deletion import delete_thread
 from ..stores.errors import FINAL, Refused, ThreadReferenced, UnknownThread
 from ..stores.records import Amendment, ThreadRecord
+from .amounts import check_whole
 from .choosing import Choice, Where, chosen
 from .handle import UNSET, ThreadHandle
 
@@ -37,22 +38,26 @@ class Applied:
     """By thread: why it was not."""
 
 
+_KEPT = "many:"
+"""Begins the name of the store's setting that lists the threads of an operation that has a limit."""
+
+
 class _Numbered(SystemClock):
     """Gives ids by which the messages of one operation are known again: each thread gets them once."""
 
-    def __init__(self, operation_id: str) -> None:
-        self._operation_id = operation_id
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
         self._count = 0
 
     @property
     def first(self) -> str:
         """The first of them."""
-        return f"{self._operation_id}:1"
+        return f"{self._operation}:1"
 
     def unique(self) -> str:
         """The next of them."""
         self._count += 1
-        return f"{self._operation_id}:{self._count}"
+        return f"{self._operation}:{self._count}"
 
 
 class ManyThreads(ABC):
@@ -60,8 +65,13 @@ class ManyThreads(ABC):
 
     All take `where`, which chooses the threads (see `Where`; `{}` for all that are no re-runs), `limit` for the first
     so many, and `dry_run` to only tell which. A thread that is in no state for it is left as it is, and told of under
-    `refused`; the others go on. Each call returns once all is in the store. With an `operation_id`, of your choice, a
-    call that broke off can be made again: no thread gets it twice, and those that had got it count as done.
+    `refused`; the others go on. Each call returns once all is in the store.
+
+    With an `operation_id`, of your choice, a call that broke off can be made again: no thread gets it twice, and those
+    that had got it count as done. The id counts for one kind of call (of signals: for one name); what is sent does not
+    count: a thread that had the first value does not get another. With a `limit` too, all calls together take so many
+    threads at most: which ones is kept in the store, so that those that fit no more, since they were reached, are not
+    replaced by others.
 
     Raise `InputError`, `Unencodable`, `StoreMisuse` before anything is done; `StoreUnavailable` in the middle.
     """
@@ -79,7 +89,7 @@ class ManyThreads(ABC):
         operation_id: str | None = None,
     ) -> Applied:
         """End the runs of many threads, also in the middle of a node; see `ThreadHandle.cancel`."""
-        return self._to_each(where, lambda one: one.cancel(reason), limit, dry_run, operation_id)
+        return self._to_each(where, lambda one: one.cancel(reason), _Call("cancel", limit, dry_run, operation_id))
 
     def resume_many(
         self,
@@ -94,7 +104,7 @@ class ManyThreads(ABC):
         several interrupts is refused. See `ThreadHandle.resume`."""
         if answer is not UNSET:
             pack(Codec(opaque=True), answer)
-        return self._to_each(where, lambda one: one.resume(answer), limit, dry_run, operation_id)
+        return self._to_each(where, lambda one: one.resume(answer), _Call("resume", limit, dry_run, operation_id))
 
     def signal_many(
         self,
@@ -108,7 +118,8 @@ class ManyThreads(ABC):
     ) -> Applied:
         """Send many threads the same signal; see `ThreadHandle.signal`."""
         signal_message(Codec(opaque=True), self._clock, name, value)
-        return self._to_each(where, lambda one: one.signal(name, value), limit, dry_run, operation_id)
+        call = _Call(f"signal:{name}", limit, dry_run, operation_id)
+        return self._to_each(where, lambda one: one.signal(name, value), call)
 
     def tag_many(
         self,
@@ -133,29 +144,51 @@ class ManyThreads(ABC):
     ) -> ThreadHandle:
         """The handle of a thread, whose messages have their ids from a clock."""
 
-    def _to_each(
-        self,
-        where: Where,
-        act: Callable[[ThreadHandle], None],
-        limit: int | None,
-        dry_run: bool,
-        operation_id: str | None,
-    ) -> Applied:
-        name = operation_id or self._clock.unique()
-        check_id("operation id", _Numbered(name).first)
-        records = _chosen(self.store, where, limit)
+    def _to_each(self, where: Where, act: Callable[[ThreadHandle], None], call: _Call) -> Applied:
+        name = call.operation_id or self._clock.unique()
+        operation = f"{name}:{call.kind}"
+        again = call.operation_id is not None
+        check_id("operation id", f"{_KEPT}{_Numbered(operation).first}")
+        if again and call.limit is not None:
+            records = self._within(where, call.limit, f"{_KEPT}{operation}", call.dry_run)
+        else:
+            records = _chosen(self.store, where, call.limit)
 
         def tell(record: ThreadRecord) -> None:
-            clock = _Numbered(name)
-            if operation_id is not None and self._has(record.thread_id, clock.first):
+            clock = _Numbered(operation)
+            if again and self._has(record.thread_id, clock.first):
                 return
             act(self._handle(record.thread_id, record.runs, None, clock))
 
-        return _each(records, tell, name, dry_run)
+        return _each(records, tell, name, call.dry_run)
+
+    def _within(self, where: Where, limit: int, setting: str, dry_run: bool) -> list[ThreadRecord]:
+        """The threads that earlier calls of the operation have taken, whether or not they still fit, and of the others
+        as many as are left to it; which ones is noted before the first of them is reached."""
+        check_whole("limit", limit, least=0)
+        fitting = _chosen(self.store, where, None)
+        taken: list[str] = self.store.setting(setting) or []
+        known = set(taken)
+        added = [record for record in fitting if record.thread_id not in known][: max(0, limit - len(taken))]
+        if added and not dry_run:
+            self.store.put_setting(setting, [*taken, *(record.thread_id for record in added)])
+        before = self.store.find(taken[:limit])
+        return [*(before[name] for name in taken[:limit] if name in before), *added]
 
     def _has(self, thread_id: str, message_id: str) -> bool:
         """Whether an earlier attempt of an operation has reached the thread, wherever that stands now."""
         return any(one.message_id == message_id for one in self.store.messages(thread_id, unread=False))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """How one call of an operation was made."""
+
+    kind: str
+    """What it does. Part of the messages' ids: with the same `operation_id` another kind is another operation."""
+    limit: int | None
+    dry_run: bool
+    operation_id: str | None
 
 
 def tag_each(

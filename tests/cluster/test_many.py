@@ -47,6 +47,18 @@ class Steering(PumpedClient, ManyThreads):
         return row.status, self.thread(thread_id, graph=self.graphs[row.graph]).get_state().values.get("items")
 
 
+class Failing(Delegating):
+    """Goes away after the first message."""
+
+    left = 1
+
+    def deliver(self, thread_id: str, message: Message, expect: Expect, **more: Any) -> Delivery:
+        if not self.left:
+            raise StoreUnavailable("it is away")
+        self.left -= 1
+        return self.inner.deliver(thread_id, message, expect, **more)
+
+
 ASKING = chain({"one": asks("first?"), "two": asks("second?")}, None, name="asking")
 HEARING = chain({"hear": lambda state: {"items": [receive("price")]}}, None, name="hearing")
 SAYING = chain({"say": says("hello")}, None, name="saying")
@@ -75,6 +87,63 @@ def test_an_answer_for_many(client: Steering) -> None:
     assert not client.state("c")[1]
 
 
+def told(client: Steering, kind: str) -> dict[str, list[str]]:
+    """The ids of the messages of a kind, by thread."""
+    found = {row.thread_id: client.store.messages(row.thread_id, unread=False) for row in client.rows()}
+    return {name: ids for name, all_ in found.items() if (ids := [one.message_id for one in all_ if one.kind == kind])}
+
+
+def test_an_operation_with_a_limit_takes_no_more_when_it_is_called_again(client: Steering) -> None:
+    """Those that were reached fitted the condition no more, and as many others were reached instead."""
+    waiting: Any = {"status": "interrupted"}
+    first = client.resume_many(waiting, "yes", limit=1, operation_id="op")
+    for _ in range(2):
+        again = client.resume_many(waiting, "yes", limit=1, operation_id="op")
+        assert (again.done, again.refused) == (first.done, {})
+    assert told(client, "resume") == {first.done[0]: ["op:resume:1"]}
+    # More are taken when it may be more: those that were chosen before stay.
+    tried = client.resume_many(waiting, "yes", limit=2, operation_id="op", dry_run=True)
+    more = client.resume_many(waiting, "yes", limit=2, operation_id="op")
+    assert tried.done == more.done
+    assert more.done[0] == first.done[0]
+    client.pump_all()
+    assert client.resume_many(waiting, "yes", limit=2, operation_id="op").done == more.done
+    assert told(client, "resume") == {name: ["op:resume:1"] for name in more.done}
+    # Another operation has a limit of its own.
+    other = client.resume_many(waiting, "yes", limit=1, operation_id="other")
+    assert len(other.done) == 1
+    assert told(client, "resume")[other.done[0]][-1] == "other:resume:1"
+
+
+def test_a_limited_operation_that_broke_off_reaches_those_it_had_chosen(client: Steering) -> None:
+    inner = client.store
+    client.store = Failing(inner)
+    with pytest.raises(StoreUnavailable):
+        client.cancel_many({"graph": "asking"}, limit=2, operation_id="op")
+    client.store = inner
+    (reached,) = told(client, "cancel")
+    client.pump_all()
+    client.submit(ASKING, {}, "newest")
+    client.pump_all()
+    done = client.cancel_many({"graph": "asking", "status": "interrupted"}, limit=2, operation_id="op")
+    assert done.done[0] == reached
+    assert set(told(client, "cancel")) == set(done.done) < {"a", "b", "c"}
+
+
+def test_an_operation_id_counts_for_one_kind(client: Steering) -> None:
+    """A cancellation under the id that answers had been sent with reached nobody, and was told of as done."""
+    hearing: Any = {"graph": "hearing"}
+    client.signal_many(hearing, "weight", 1, operation_id="op")
+    client.signal_many(hearing, "price", 3, operation_id="op")
+    client.pump_all()
+    assert [client.state(name) for name in "hi"] == [(Status.SUCCEEDED, [3])] * 2
+    client.resume_many({"graph": "asking"}, "yes", operation_id="op")
+    client.pump_all()
+    assert set(client.cancel_many({"graph": "asking"}, operation_id="op").done) == set("abc")
+    client.pump_all()
+    assert {client.store.thread(name).status for name in "abc"} == {Status.CANCELLED}
+
+
 def test_nobody_gets_an_answer_twice(client: Steering) -> None:
     """The same operation again, when the threads had come to their next question: that one was answered too."""
     asking: Any = {"graph": "asking"}
@@ -93,16 +162,6 @@ def test_nobody_gets_an_answer_twice(client: Steering) -> None:
 
 def test_signals_after_an_outage(client: Steering) -> None:
     """The store goes away in the middle; the operation is called again, and each thread has one signal."""
-
-    class Failing(Delegating):
-        left = 1
-
-        def deliver(self, thread_id: str, message: Message, expect: Expect, **more: Any) -> Delivery:
-            if not self.left:
-                raise StoreUnavailable("it is away")
-            self.left -= 1
-            return self.inner.deliver(thread_id, message, expect, **more)
-
     inner = client.store
     client.store = Failing(inner)
     with pytest.raises(StoreUnavailable):
