@@ -29,7 +29,8 @@ class NodeContext:
     last_heartbeat: Any
     """The newest `heartbeat()` of this task, by whatever attempt; None if there was none."""
     original_thread: str
-    """In a re-run the id of the thread that is run again; otherwise empty."""
+    """In a re-run the id of the thread that is run again, the one that `original_key` is of: of a re-run's recorded
+    re-run it is the first thread, which has the records. Otherwise empty."""
     _scope: Scope = field(repr=False, compare=False)
     _call: int | None = field(repr=False, compare=False)
 
@@ -69,10 +70,18 @@ def get_context() -> NodeContext:
         run=origin.run,
         attempt=scope.attempt,
         last_heartbeat=scope.beat,
-        original_thread=scope.task.original.thread_id if scope.task.original is not None else "",
+        original_thread=_original_thread(scope),
         _scope=scope,
         _call=TASK_CALL.get(),
     )
+
+
+def _original_thread(scope: Scope) -> str:
+    """The thread whose record the task has: that of the original's own original, where the original is a re-run."""
+    original = scope.task.original
+    if original is None:
+        return ""
+    return original.origin.thread_id if original.origin is not None else original.thread_id
 
 
 def heartbeat(progress: Any = None) -> None:

@@ -65,7 +65,7 @@ class Scope:
         self.count += 1
         found = self.recorded.get(index) if self.recorded else None
         if self.replays and (found is None or (found.kind, found.name) != (kind, name)):
-            raise Unrecorded(self.not_recorded(f"its call {index}, {shown(kind, name)},", self._known_of(index, found)))
+            raise Unrecorded(self.not_recorded(f"its call {index} ({shown(kind, name)})", self._known_of(index, found)))
         return index, self.confirm(index, kind, name, found)
 
     @property
