@@ -29,7 +29,7 @@ from .thread_file import (
     digest_of,
     digest_of_all,
 )
-from .transitions import first_of
+from .thread_file_checks import SegmentCheck, wrong_with, wrong_with_graph
 from .vault import PlainVault, Vault
 
 R = TypeVar("R")
@@ -71,22 +71,26 @@ class ThreadFile:
         return [thread_id for thread_id in self._places if thread_id]
 
     def check(self) -> None:
-        """Open and decode every record. Raises `Corrupt`, `NewerFormat`, `MissingKey`, naming thread and record."""
-        for key in self.graph_keys():
-            self.graph(key)
+        """Open and decode every record, and see whether they make sense. Raises `Corrupt`, `NewerFormat`,
+        `MissingKey`, naming thread and record."""
+        for record in self._records("", segments=False):
+            if record.sort != Sort.GRAPH:
+                raise self._broken(str(record), "it belongs to no thread")
+            self._refuse(record, wrong_with_graph(self.graph(record.name), record.name))
         earlier: dict[str, int] = {}
         for thread_id in self.thread_ids:
-            row = self.image(thread_id).thread
-            origin = row.origin
+            image = self.image(thread_id)
+            row, origin = image.thread, image.thread.origin
+            self._refuse(f"thread {thread_id!r}", wrong_with(image, thread_id))
             if origin is not None and earlier.get(origin.thread_id, -1) < origin.seq:
                 raise self._broken(f"thread {thread_id!r}", f"its origin {origin.thread_id!r} is not before it")
             earlier[thread_id] = row.seq
-            last = first_of(row) - 1
+            segments = SegmentCheck(row)
             for record in self._records(thread_id, segments=True):
-                if not last < record.first <= record.last <= row.seq:
-                    raise self._broken(str(record), "it is out of order")
-                len(self._segment(record).rows)
-                last = record.last
+                segment = self._segment(record)
+                self._refuse(record, segments.wrong_with(segment))
+                len(segment.rows)
+            self._refuse(f"thread {thread_id!r}", segments.at_end())
 
     # -- what a copy reads -----------------------------------------------------------------------------------------
 
@@ -106,6 +110,7 @@ class ThreadFile:
     def image(self, thread_id: str) -> ThreadImage:
         """All of a thread but its segments. Raises `UnknownThread`."""
         row, sealing = self.thread(thread_id), self._sealing
+        first = next(self._records(thread_id, segments=False))
         runs: list[RunRecord] = []
         messages: list[Message] = []
         for record in self._records(thread_id, segments=False):
@@ -113,6 +118,8 @@ class ThreadFile:
                 runs.append(sealing.opened_run(self._unpacked(record, RunRecord)))
             elif record.sort == Sort.MESSAGE:
                 messages.append(sealing.opened_message(thread_id, self._unpacked(record, Message)))
+            elif record.sort != Sort.THREAD or record is not first:
+                raise self._broken(str(record), "it is no part of a thread, or comes twice")
         return ThreadImage(thread=row, runs=tuple(runs), messages=tuple(messages))
 
     def segments(
@@ -254,6 +261,11 @@ class ThreadFile:
             return self._file.read(size)
         except OSError as error:
             raise StoreMisuse(f"{self} cannot be read: {error.strerror or error}") from error
+
+    def _refuse(self, what: object, wrong: Iterator[str]) -> None:
+        why = next(wrong, None)
+        if why is not None:
+            raise self._broken(str(what), why)
 
     def _broken(self, what: str, why: str) -> Corrupt:
         return Corrupt(f"{self}: {what}: {why}; {_HINT}")

@@ -5,16 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from perdure.saver import PerdureSaver
 from perdure.stores.errors import StoreMisuse, ThreadExists
+from perdure.stores.exporting import export_threads
+from perdure.stores.importing import import_threads
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import LOADING, Retention, Segment
 from perdure.stores.segments import VALUES
+from perdure.stores.thread_file_reading import ThreadFile
+from perdure.stores.thread_file_writing import ThreadFileWriter
 from perdure.stores.tidying import Tidier
+from perdure.stores.vault import PlainVault
 from tests.saver.puts import Run, at, values_at, writes_at
 from tests.saver.test_graphs import delta_graph, thread
 
@@ -224,6 +230,21 @@ def test_copies_are_threads_of_their_own(any_saver: PerdureSaver) -> None:
     run.put({"log": [*run.values["log"], "on"]})
     any_saver.prune(["copy"], strategy="delete")
     assert any_saver.store.threads().threads == ()
+
+
+def test_a_pruned_thread_goes_through_a_file(tmp_path: Path) -> None:
+    """What pruning leaves out of it is no damage."""
+    saver = PerdureSaver(MemoryStore())
+    long_run(saver)
+    saver.prune(["t"])
+    with (tmp_path / "f").open("wb+") as file:
+        ids = [row.thread_id for row in saver.store.threads().threads]
+        *_, _ = export_threads(saver.store, ThreadFileWriter(file, PlainVault(), "there"), ids, lambda graph: "")
+    target = PerdureSaver(MemoryStore())
+    with ThreadFile(tmp_path / "f", PlainVault()) as opened:
+        *_, done = import_threads(opened, target.store, 5.0)
+    assert done.threads == 1
+    assert [*target.list(at("t"))] == [*saver.list(at("t"))]
 
 
 def test_a_copy_that_was_broken_off_is_not_seen_and_made_anew() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -35,10 +37,20 @@ from perdure.stores.history import HistoryReader
 from perdure.stores.importing import Imported, import_threads
 from perdure.stores.keys import Keyring
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import LOADING, RERUN, GraphRecord, Origin, Retention, Segment, Status
+from perdure.stores.records import (
+    LOADING,
+    RERUN,
+    GraphRecord,
+    Origin,
+    Retention,
+    RunRecord,
+    Segment,
+    Status,
+    ThreadImage,
+)
 from perdure.stores.segment_codec import encode_segment
 from perdure.stores.sqlite import SqliteStore
-from perdure.stores.thread_file import SCHEMA
+from perdure.stores.thread_file import SCHEMA, Record, Sort
 from perdure.stores.thread_file_reading import ThreadFile
 from perdure.stores.thread_file_writing import ThreadFileWriter
 from perdure.stores.vault import PlainVault, Vault
@@ -410,18 +422,93 @@ def test_a_file_that_is_whole_and_makes_no_sense(path: Path) -> None:
     """Its checksums are right, but a fork comes before its origin, or commits come twice."""
     source = MemoryStore()
     family(source)
-    segment = source.segments("t")[0]
-    for images, segments in (((source.image("child"), source.image("t")), ()), ((source.image("t"),), (segment,) * 2)):
-        with path.open("wb+") as file:
-            writer = ThreadFileWriter(file, PLAIN, "there")
-            for image in images:
-                writer.image(image)
-            writer.segments(segments)
-            writer.finish()
-        target = MemoryStore()
-        with pytest.raises(Corrupt, match=r"is not before it|out of order"):
-            imported(path, target)
-        assert nothing_in(target)
+    newest, *older = source.segments("t")
+    commits, parent, child = [*older[::-1], newest], source.image("t"), source.image("child")
+    for images, segments, why in (
+        ((child, parent), (), "its origin 't' is not before it"),
+        ((parent,), (*commits, newest), "it is out of order"),
+        ((parent,), commits[:-1], r"commits 13\.\.13 are missing"),
+        ((parent,), commits[1:], "before it are missing"),
+        ((parent,), (*commits[:-1], replace(newest, epoch=-1)), "its epoch is -1"),
+        ((parent,), (*commits[:-1], replace(newest, commit_id="")), "commit id must be text"),
+        ((parent, parent), commits, "comes twice"),
+    ):
+        assert re.search(why, senseless(path, images, segments)), why
+
+
+def senseless(path: Path, images: Iterable[ThreadImage], segments: Iterable[Segment] = ()) -> str:
+    """Why a file is refused that holds this, and has the right checksums; before anything is written."""
+    with path.open("wb+") as file:
+        writer = ThreadFileWriter(file, PLAIN, "there")
+        for image in images:
+            writer.image(image)
+        writer.segments(segments)
+        writer.finish()
+    target = MemoryStore()
+    with pytest.raises(Corrupt) as caught:
+        imported(path, target)
+    assert nothing_in(target)
+    return str(caught.value)
+
+
+ROWS: tuple[tuple[Mapping[str, Any], str], ...] = (
+    ({"driver": LOADING}, "it was being copied in itself"),
+    ({"driver": ""}, "driver must be text that is not empty"),
+    ({"seq": -5}, "its seq is -5"),
+    ({"seq": 2**53}, "its seq is"),
+    ({"epoch": -1}, "its epoch is -1"),
+    ({"inbox": -1}, "its inbox is -1"),
+    ({"head": 9}, "its head is 9"),
+    ({"floor": 1}, "its floor is 1"),
+    ({"run": 2}, "its run is 2"),
+    ({"names": {"n": 3}}, "its checkpoint 'n' is 3"),
+    ({"names": {"": 0}}, "checkpoint name must be text"),
+    ({"wake_at": float("inf")}, "wake_at must be Unix seconds"),
+    ({"created_at": float("nan")}, "nan is no time"),
+    ({"thread_id": "a\0b"}, "NUL"),
+    ({"thread_id": "x" * 513}, "at most 512"),
+    ({"tags": ("a\0",)}, "NUL"),
+    ({"reason": "\0"}, "NUL"),
+    ({"waits": ("\0",)}, "NUL"),
+    ({"metadata": {"a": 2**64 - 1}}, "does not fit 64 bits"),
+    ({"metadata": {RERUN: {"recorded": True}}}, "its mark as a re-run names no commit"),
+    ({"metadata": {RERUN: {"recorded": True, "thread": "t", "seq": -1}}}, "what follows commit -1"),
+    ({"isolation": "none"}, "isolation is 'none'"),
+    ({"origin": Origin(thread_id="t", seq=0)}, "its origin 't' is not before it"),
+)
+
+
+def test_rows_that_no_store_could_have_held(path: Path) -> None:
+    """They were written as they were: negative numbers, times that never come, threads that nobody lets go."""
+    row = new_thread("t", created_at=1.0, runs=1)
+    for change, why in ROWS:
+        assert why in senseless(path, [ThreadImage(thread=replace(row, **change), runs=(), messages=())]), why
+    run, mail = RunRecord(thread_id="t", run=1), replace(message(), number=1)
+    for runs, messages, why in (
+        ((replace(run, thread_id="other"),), (), "is that of thread 'other'"),
+        ((run, run), (), "run 1 does not follow 1"),
+        ((replace(run, run=7),), (), "run 7"),
+        ((replace(run, end=3),), (), "ended at checkpoint 3"),
+        ((), (mail, mail), "message 1 is not between 1 and 2"),
+        ((), (mail, replace(mail, number=2)), "has the id of another"),
+        ((), (replace(mail, number=9),), "message 9 is not between 0 and 2"),
+        ((), (replace(mail, applied=-7),), "was applied by commit -7"),
+        ((), (replace(mail, message_id="", run=1),), "message id must be text"),
+    ):
+        image = ThreadImage(thread=replace(row, inbox=2), runs=runs, messages=messages)
+        assert why in senseless(path, [image]), why
+
+
+def test_a_record_under_another_id_is_refused(path: Path) -> None:
+    with path.open("wb+") as file:
+        writer = ThreadFileWriter(file, PLAIN, "there")
+        data = msgspec.msgpack.encode(replace(new_thread("zzz"), names={}, metadata={}))
+        writer._add(Record(Sort.THREAD, "t", 0, 0, 0, "", data))
+        writer.finish()
+    target = MemoryStore()
+    with pytest.raises(Corrupt, match="its row is that of thread 'zzz'"):
+        imported(path, target)
+    assert nothing_in(target)
 
 
 # -- threads that are there ------------------------------------------------------------------------------------------
