@@ -33,6 +33,7 @@ def comparison_page(found: Comparison) -> str:
             f"<h1>{title}</h1>",
             f"<p>{escape(headline(found))}</p>",
             *_section("Status", ("old", "new", "threads"), status_rows(found)),
+            *_section("Reasons", REASON_COLUMNS, reason_rows(found, _KEYS)),
             *_section("Numbers", NUMBER_COLUMNS, (number_row(pairs) for pairs in found.numbers)),
             *(_plot(pairs) for pairs in found.numbers if pairs.count),
             *_section("Keys of the state that differ", ("key", "threads"), key_rows(found, _KEYS)),
@@ -59,6 +60,15 @@ def status_rows(found: Comparison) -> Iterator[tuple[str, str, str]]:
         yield old, new, f"{count:,}"
 
 
+REASON_COLUMNS = ("outcome", "reason", "threads")
+
+
+def reason_rows(found: Comparison, most: int) -> Iterator[tuple[str, str, str]]:
+    """Outcome, reason and number of threads, most first, at most so many."""
+    for (outcome, reason), count in found.reasons.most_common(most):
+        yield outcome, reason, f"{count:,}"
+
+
 def number_row(pairs: Pairs) -> tuple[str, ...]:
     """A compared number, in the order of `NUMBER_COLUMNS`."""
     means = (_text(pairs.old_mean), _text(pairs.new_mean))
@@ -71,13 +81,20 @@ def key_rows(found: Comparison, most: int) -> Iterator[tuple[str, str]]:
         yield key, f"{count:,}"
 
 
-_EXAMPLE_COLUMNS = ("thread", "re-run", "old", "new", "what differs")
+_EXAMPLE_COLUMNS = ("thread", "re-run", "old", "new", "reason", "what differs")
 
 
 def _examples(found: Comparison) -> Iterator[tuple[str, ...]]:
     for row in found.examples:
-        what = row["problem"] or row["diff"] or "the status"
-        yield row["thread_id"], row["rerun_id"], row["old_status"] or "", row["new_status"] or "", what
+        what = (
+            row["problem"] or row["diff"] or ("the reason" if row["old_status"] == row["new_status"] else "the status")
+        )
+        statuses = (_told(row["old_status"], row["old_reason"]), row["new_status"] or "")
+        yield row["thread_id"], row["rerun_id"], *statuses, row["reason"] or "", what
+
+
+def _told(status: str | None, reason: str | None) -> str:
+    return f"{status}: {reason}" if status and reason else status or ""
 
 
 def _section(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -11,10 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from .comparing import in_common
+
 _POINTS = 1000
 """Pairs that are kept of each number, for plots: a random choice, the same each time."""
 _ROWS = 100
 """Threads that are kept as examples."""
+_REASONS = 1000
+"""Reasons that are counted each by itself."""
 
 
 @dataclass(slots=True)
@@ -74,6 +78,9 @@ class Comparison:
         """Threads with nothing to compare."""
         self.statuses: Counter[tuple[str, str]] = Counter()
         """How many went from which status to which."""
+        self.reasons: Counter[tuple[str, str]] = Counter()
+        """How many have which outcome for which reason: those that have not succeeded, were not begun, or could not be
+        compared. In a reason that names the thread, its original or the checkpoint these are left out."""
         self.keys: Counter[str] = Counter()
         """In how many threads each key of the state differs."""
         self.numbers = [
@@ -96,11 +103,26 @@ class Comparison:
             self.differing += 1
         if row["old_status"] is not None and row["new_status"] is not None:
             self.statuses[row["old_status"], row["new_status"]] += 1
+        self.count_reason(row)
         self.keys.update(row["keys"] or ())
         for pairs in self.numbers:
             pairs.add(row[pairs.old], row[pairs.new])
         if not row["same"] and len(self.examples) < _ROWS:
             self.examples.append(dict(row))
+
+    def count_reason(self, row: Mapping[str, Any]) -> None:
+        """Take in why a row's item has not succeeded, or could not be compared, if there is a reason."""
+        reason = row["reason"] or row["problem"]
+        if reason is None:
+            return
+        told = (row["outcome"] or NO_OUTCOME, in_common(row, reason))
+        if told not in self.reasons and len(self.reasons) >= _REASONS:
+            told = (told[0], OTHERS)
+        self.reasons[told] += 1
+
+
+NO_OUTCOME = "not ended"
+OTHERS = "(other reasons)"
 
 
 def summed(batches: pa.RecordBatchReader, into: Comparison) -> Iterator[pa.RecordBatch]:

@@ -25,16 +25,17 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec, Opaque
 from ..stores.errors import Corrupt, NewerFormat, UnknownCheckpoint, UnknownThread
 from ..stores.history import HistoryReader
-from ..stores.records import ThreadRecord
+from ..stores.records import Status, ThreadRecord
 from .errors import ClientError
 
 _BATCH_ROWS = 1024
-_LONGEST_DIFF = 2000
+_RERUN, _ORIGINAL = "<re-run>", "<original>"
+_LONGEST_DIFF, _LONGEST_REASON = 2000, 400
 """Characters."""
 
 _FIELDS: list[pa.Field[Any]] = [
-    *(pa.field(name, pa.string()) for name in ("thread_id", "rerun_id", "checkpoint_id", "outcome")),
-    *(pa.field(name, pa.string()) for name in ("old_status", "new_status")),
+    *(pa.field(name, pa.string()) for name in ("thread_id", "rerun_id", "checkpoint_id", "outcome", "reason")),
+    *(pa.field(name, pa.string()) for name in ("old_status", "new_status", "old_reason")),
     pa.field("same", pa.bool_()),
     pa.field("keys", pa.list_(pa.string())),
     pa.field("diff", pa.string()),
@@ -65,10 +66,10 @@ def compare_batch(store: CheckpointStore, batch_id: str, measures: Sequence[str]
     if record.graph != RERUNS.name:
         raise ClientError(f"thread {batch_id!r} belongs to graph {record.graph!r}; it is no batch re-run")
     state = batch_values(store, record, "mark", "items", "done")
-    outcomes = {end.place: str(end.outcome) for end in (Ended(*one) for one in state.get("done", []))}
+    ends = {end.place: end for end in (Ended(*one) for one in state.get("done", []))}
     items = [Item(*one) for one in state.get("items", [])]
     compared = _Comparison(store, BatchMark(batch_id, state.get("mark", "")), tuple(measures))
-    rows = (compared.row(item, outcomes.get(place)) for place, item in enumerate(items))
+    rows = (compared.row(item, ends.get(place)) for place, item in enumerate(items))
     return pa.RecordBatchReader.from_batches(schema, _batches(rows, schema))
 
 
@@ -96,6 +97,8 @@ class _Side:
     """One of the two threads, at the end of the run that is compared."""
 
     status: str
+    reason: str
+    """Why it stands so; empty if there is nothing to say."""
     reader: HistoryReader
     seq: int
     control: Control
@@ -110,13 +113,14 @@ class _Comparison:
         self._measures = measures
         self._codec = Codec(opaque=True)
 
-    def row(self, item: Item, outcome: str | None) -> dict[str, Any]:
+    def row(self, item: Item, end: Ended | None) -> dict[str, Any]:
         """All that is known of an item; what cannot be read of it is its `problem`."""
         row: dict[str, Any] = {
             "thread_id": item.thread_id,
             "rerun_id": thread_of(self._mark.batch_id, item.thread_id),
             "checkpoint_id": checkpoint_id(item.seq) if item.seq else None,
-            "outcome": outcome,
+            "outcome": str(end.outcome) if end is not None else None,
+            "reason": (end.reason if end is not None else item.skipped) or None,
             "problem": item.skipped or None,
         }
         if item.skipped:
@@ -126,8 +130,11 @@ class _Comparison:
             new = self._side(new_record, item, since=new_record.created_at)
             row.update(_facts("new", new))
             old = self._side(self._original(item, new_record), item, since=None)
-            row.update(_facts("old", old))
+            row.update(_facts("old", old), old_reason=old.reason or None)
             row.update(self._states(item, old, new))
+            # Two failures are only the same where they have the same cause.
+            if Status.FAILED == old.status == new.status and _cause(row, old.reason) != _cause(row, new.reason):
+                row["same"] = False
         except (_Problem, Corrupt, NewerFormat, UnknownCheckpoint, UnknownThread) as problem:
             row["problem"] = str(problem)
         return row
@@ -163,6 +170,7 @@ class _Comparison:
         begun = start.at if since is None else since
         return _Side(
             status=run.status.value if run is not None and ended else record.status.value,
+            reason=run.reason if run is not None and ended else record.reason,
             reader=reader,
             seq=seq,
             control=end,
@@ -190,6 +198,20 @@ class _Comparison:
     def _values(self, side: _Side, left_out: set[str]) -> dict[str, Any]:
         wanted = {name: at for name, at in side.control.manifest.items() if name not in left_out}
         return dict(load_values(side.reader, wanted, self._codec, at=side.seq))
+
+
+def in_common(row: Mapping[str, Any], reason: str) -> str:
+    """A reason without what is of one thread alone, so that those of many can be counted."""
+    for own, name in ((row["rerun_id"], _RERUN), (row["thread_id"], _ORIGINAL)):
+        reason = reason.replace(repr(own), name)
+    if row["checkpoint_id"]:
+        reason = reason.replace(row["checkpoint_id"], "<checkpoint>")
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+
+
+def _cause(row: Mapping[str, Any], reason: str) -> str:
+    # each names its own thread
+    return in_common(row, reason).replace(_ORIGINAL, _RERUN)
 
 
 def number_at(values: Mapping[str, Any], name: str) -> float | None:

@@ -154,7 +154,8 @@ class BatchRerun:
 
     def compare(self, measures: Sequence[str] = ()) -> pa.Table:
         """Old against new, one row an item, as far as the batch has come: `thread_id`, `rerun_id`, `checkpoint_id`,
-        `outcome`, `old_status`, `new_status`, `same` (status and final state), `keys` (of the state, that differ),
+        `outcome`, `reason` (why the re-run has not succeeded), `old_status`, `new_status`, `old_reason` (why the
+        original stands so), `same` (status, final state, and why it failed), `keys` (of the state, that differ),
         `diff` (for people), `old_steps`, `new_steps`, `old_seconds`, `new_seconds` (from the checkpoint to the end of
         the run; null until that), and `problem`, the reason where there was nothing to compare.
 

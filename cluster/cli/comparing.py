@@ -12,7 +12,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..compare_page import NUMBER_COLUMNS, comparison_page, headline, key_rows, number_row, status_rows
+from ..compare_page import (
+    NUMBER_COLUMNS,
+    REASON_COLUMNS,
+    comparison_page,
+    headline,
+    key_rows,
+    number_row,
+    reason_rows,
+    status_rows,
+)
 from ..compare_summary import Comparison, summed
 from ..comparing import compare_batch
 from ..dataset_file import check_target, write_file, write_text
@@ -61,6 +70,8 @@ def compare(
 def _shown(found: Comparison) -> Iterator[RenderableType]:
     if found.statuses:
         yield _table(("old status", "new status", "threads"), status_rows(found))
+    if found.reasons:
+        yield _table(REASON_COLUMNS, reason_rows(found, _KEYS))
     yield _table(NUMBER_COLUMNS, (number_row(pairs) for pairs in found.numbers if pairs.count))
     if found.keys:
         yield _table(("key that differs", "threads"), key_rows(found, _KEYS))
@@ -81,6 +92,10 @@ def _document(found: Comparison) -> dict[str, Any]:
         "differing": found.differing,
         "problems": found.problems,
         "statuses": [{"old": old, "new": new, "threads": many} for (old, new), many in found.statuses.most_common()],
+        "reasons": [
+            {"outcome": outcome, "reason": reason, "threads": many}
+            for (outcome, reason), many in found.reasons.most_common()
+        ],
         "numbers": {
             pairs.label: {
                 "threads": pairs.count,

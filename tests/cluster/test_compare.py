@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, UnknownThread
-from perdure.cluster.cli.call import Call
+from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, UnknownThread, get_context, task
+from perdure.cluster.cli.call import Answer, Call
 from perdure.cluster.cli.comparing import compare
 from perdure.cluster.compare_page import comparison_page
-from perdure.cluster.compare_summary import Comparison, Pairs
+from perdure.cluster.compare_summary import OTHERS, Comparison, Pairs
 from perdure.cluster.comparing import number_at
 from perdure.cluster.errors import ClientError
 from perdure.stores.deletion import delete_thread
@@ -98,6 +101,80 @@ def test_a_failure_that_is_mended_differs() -> None:
     assert found["keys"] == ["total", "usage"]
 
 
+def test_why_items_failed_is_told_and_counted(tmp_path: Path) -> None:
+    """A comparison told that items had failed, and not why: of many that lack the same record nobody saw that."""
+
+    @task
+    def convert(amount: int) -> int:
+        raise AssertionError("it must not be done")
+
+    newer = chain(
+        {"read": lambda state: {}, "bill": lambda state: {"total": convert(state["n"])}},
+        None,
+        Bill,
+        name="billing",
+        version="2",
+    )
+    client, batch = rerun(MemoryStore(), newer)
+    found = rows(batch)
+    for name in ("t1", "t2", "t3"):
+        assert "NotRecorded: thread 'b/" in found[name]["reason"]
+        assert found[name]["outcome"] == "failed"
+    assert (found["t1"]["old_reason"], found["t3"]["old_reason"]) == (None, "ValueError: no bill for 3")
+    assert (found["t3"]["same"], found["t3"]["diff"]) == (False, None)
+    path = tmp_path / "page.html"
+    summary = batch.compare_page(path)
+    ((outcome, reason), many), *others = summary.reasons.most_common()
+    assert (outcome, many, others) == ("failed", 4, [])
+    assert reason.startswith("perdure.runtime.errors.NotRecorded: thread <re-run>: node 'bill' of graph 'billing'")
+    assert "@task 'convert'" in reason
+    page = path.read_text()
+    assert f'<td>failed</td><td>{escape(reason)}</td><td class="number">4</td>' in page
+    assert "failed: ValueError: no bill for 3" in page
+    shown = _printed(compare(_call(client.store), "b"))
+    assert "thread <re-run>: node 'bill'" in shown
+
+
+def _printed(answer: Answer) -> str:
+    console = Console(width=2000, record=True, file=io.StringIO())
+    for one in answer.shown:
+        console.print(one)
+    return console.export_text()
+
+
+def test_two_failures_that_name_their_own_threads_are_the_same() -> None:
+    def bill(state: Any) -> Any:
+        raise ValueError(f"no bill for thread {get_context().thread_id!r}")
+
+    graph = chain({"read": lambda state: {}, "bill": bill}, None, Bill, name="billing")
+    client = PumpedClient(MemoryStore())
+    client.submit(graph, {"n": 1}, "t")
+    client.pump_all()
+    batch = client.rerun(None, at="before:bill", batch_id="b")
+    client.pump_all()
+    row = rows(batch)["t"]
+    assert (row["same"], row["old_reason"]) == (True, "ValueError: no bill for thread 't'")
+    assert row["reason"] == "ValueError: no bill for thread 'b/t'"
+
+
+def test_reasons_beyond_counting_are_counted_together() -> None:
+    found = Comparison("b")
+    for number in range(1500):
+        found.count_reason(
+            {
+                "thread_id": "t",
+                "rerun_id": "b/t",
+                "checkpoint_id": None,
+                "outcome": "failed",
+                "reason": f"no {number % 1200}",
+                "problem": None,
+            }
+        )
+    assert len(found.reasons) == 1001
+    assert found.reasons["failed", OTHERS] == 200
+    assert found.reasons["failed", "no 7"] == 2
+
+
 def test_an_original_that_went_on_is_compared_as_it_was() -> None:
     client, batch = rerun(MemoryStore(), billing(2, "2"))
     before = rows(batch, "total")["t1"]
@@ -129,6 +206,8 @@ def test_what_cannot_be_compared_says_why() -> None:
     found = rows(batch)
     assert found["t0"]["problem"] == "thread 'b/t0' is no part of this batch: the id had been taken"
     assert (found["t1"]["outcome"], found["t1"]["problem"]) == ("skipped", "at() chose no checkpoint of it")
+    assert found["t1"]["reason"] == found["t1"]["problem"]
+    assert found["t0"]["reason"].startswith("thread 'b/t0' is there, and not of this batch")
     assert found["t2"]["problem"] == "its original was deleted"
     assert (found["t2"]["new_status"], found["t2"]["old_status"]) == ("succeeded", None)
     assert "deleted since" in found["t3"]["problem"]
@@ -208,7 +287,8 @@ def test_the_command_writes_both_files(tmp_path: Path) -> None:
     }
     assert document["keys"] == {"total": 2, "usage": 2}
     assert answer.notes[0] == "4 threads: 2 the same, 2 differ, 0 could not be compared"
-    assert len(answer.shown) == 3
+    assert document["reasons"] == [{"outcome": "failed", "reason": "ValueError: no bill for 3", "threads": 1}]
+    assert len(answer.shown) == 4
     with pytest.raises(ClientError, match="is there already"):
         compare(_call(client.store), "b", html=page)
     assert page.read_text() == _page_of(batch, "total", "usage.tokens", path=tmp_path / "again.html")
