@@ -1,14 +1,13 @@
-"""A comparison as one HTML page: tables, and plots drawn as SVG. It loads nothing and runs nothing."""
+"""A comparison as one HTML page: tables, and plots as SVG. It loads nothing and runs nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from .compare_summary import Comparison, Pairs
+from .errors import ClientError
 
-_SIDE, _MARGIN = 240, 44
-"""Of a plot, in pixels."""
 _KEYS = 30
 _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
@@ -16,14 +15,26 @@ table { border-collapse: collapse; margin: 1em 0 }
 th, td { border-bottom: 1px solid #ddd; padding: .25em .8em .25em 0; text-align: left; vertical-align: top }
 td { overflow-wrap: anywhere }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
-figure { display: inline-block; margin: 0 1.5em 1em 0 }
-svg { font: 11px system-ui, sans-serif }
-.axis { stroke: #888 } .even { stroke: #bbb; stroke-dasharray: 4 3 } .point { fill: #1f6fb2; fill-opacity: .5 }
+figure { margin: 1em 0 }
+svg { max-width: 100%; height: auto }
 """
 
 
+def plotter() -> Callable[[Sequence[Pairs]], str]:
+    """What draws the plots of a page. Raises `ClientError` where matplotlib is not installed."""
+    try:
+        from .compare_plots import drawn
+    except ImportError as error:
+        raise ClientError(
+            "the page of a comparison has plots, and matplotlib, which draws them, is not installed here: "
+            "pip install 'perdure[plots]'"
+        ) from error
+    return drawn
+
+
 def comparison_page(found: Comparison) -> str:
-    """The page. Every text that comes from a thread is escaped."""
+    """The page. Every text that comes from a thread is escaped. Raises `ClientError` as `plotter`."""
+    draw = plotter()
     title = f"Batch {escape(found.batch_id)}: old against new"
     return "\n".join(
         (
@@ -35,7 +46,7 @@ def comparison_page(found: Comparison) -> str:
             *_section("Status", ("old", "new", "threads"), status_rows(found)),
             *_section("Reasons", REASON_COLUMNS, reason_rows(found, _KEYS)),
             *_section("Numbers", NUMBER_COLUMNS, (number_row(pairs) for pairs in found.numbers)),
-            *(_plot(pairs) for pairs in found.numbers if pairs.count),
+            *_plots([pairs for pairs in found.numbers if pairs.points], draw),
             *_section("Keys of the state that differ", ("key", "threads"), key_rows(found, _KEYS)),
             *_section("Threads that differ", _EXAMPLE_COLUMNS, _examples(found)),
             "</body></html>\n",
@@ -97,6 +108,12 @@ def _told(status: str | None, reason: str | None) -> str:
     return f"{status}: {reason}" if status and reason else status or ""
 
 
+def _plots(numbers: Sequence[Pairs], draw: Callable[[Sequence[Pairs]], str]) -> Iterator[str]:
+    if numbers:
+        caption = "Each point is a thread; on the line nothing has changed."
+        yield f"<figure>{draw(numbers)}<figcaption>{caption}</figcaption></figure>"
+
+
 def _section(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     lines = ["".join(_cell(cell) for cell in row) for row in rows]
     if lines:
@@ -109,37 +126,6 @@ def _section(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) 
 def _cell(text: str) -> str:
     number = text.replace(",", "").replace(".", "", 1).isdecimal()
     return f'<td class="number">{escape(text)}</td>' if number else f"<td>{escape(text)}</td>"
-
-
-def _plot(pairs: Pairs) -> str:
-    """A point a thread, old to the right, new upwards: on the line nothing has changed."""
-    every = [number for point in pairs.points for number in point]
-    low, high = min(every), max(every)
-    # halves, for of the largest numbers the difference of two is infinite
-    span = high / 2 - low / 2 or 1.0
-
-    def place(number: float) -> float:
-        return (number / 2 - low / 2) / span * _SIDE
-
-    left, bottom, size = _MARGIN, _SIDE + 10, _SIDE + _MARGIN + 20
-    points = "".join(
-        f'<circle class="point" cx="{left + place(old):.1f}" cy="{bottom - place(new):.1f}" r="3"/>'
-        for old, new in pairs.points
-    )
-    label, ends = escape(pairs.label), (escape(_text(low)), escape(_text(high)))
-    return (
-        f'<figure><svg role="img" aria-label="{label}: old against new" width="{size}" height="{size}">'
-        f'<path class="axis" fill="none" d="M{left} 10V{bottom}H{left + _SIDE}"/>'
-        f'<line class="even" x1="{left}" y1="{bottom}" x2="{left + _SIDE}" y2="10"/>{points}'
-        f'<text x="{left}" y="{bottom + 14}">{ends[0]}</text>'
-        f'<text x="{left + _SIDE}" y="{bottom + 14}" text-anchor="end">{ends[1]}</text>'
-        f'<text x="{left + _SIDE / 2}" y="{bottom + 30}" text-anchor="middle">old {label}</text>'
-        f'<text x="{left - 4}" y="{bottom}" text-anchor="end">{ends[0]}</text>'
-        f'<text x="{left - 4}" y="18" text-anchor="end">{ends[1]}</text>'
-        f'<text x="12" y="{bottom - _SIDE / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {bottom - _SIDE / 2})">new {label}</text></svg>'
-        f"<figcaption>{label}, {len(pairs.points):,} of {pairs.count:,} threads</figcaption></figure>"
-    )
 
 
 def _text(number: float | None) -> str:

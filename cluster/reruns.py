@@ -21,10 +21,10 @@ from ..runtime.snapshots import checkpoint_id
 from ..stores.base import CheckpointStore
 from ..stores.errors import Refused, UnknownThread
 from ..stores.records import PARKED, Status
-from .compare_page import comparison_page
+from .compare_page import comparison_page, plotter
 from .compare_summary import Comparison, summed
 from .comparing import batch_values, compare_batch
-from .dataset_file import write_text
+from .dataset_file import check_target, write_text
 from .errors import ClientError
 from .handle import ThreadHandle
 from .looks import deadline_of, looks
@@ -170,7 +170,10 @@ class BatchRerun:
 
     def compare_page(self, path: str | Path, measures: Sequence[str] = (), *, replace: bool = False) -> Comparison:
         """Write the comparison as one HTML page with plots, which loads nothing from elsewhere; returns its sums.
-        Raises as `compare`; `ClientError` where no file can be written, or one is there that is not to be replaced."""
+        Raises as `compare`; `ClientError` where no file can be written, or one is there that is not to be replaced, or
+        matplotlib is not installed (`pip install 'perdure[plots]'`)."""
+        check_target(Path(path), replace=replace)
+        plotter()
         found = Comparison(self.batch_id, tuple(measures))
         for _ in summed(self.compare_batches(measures), found):
             continue

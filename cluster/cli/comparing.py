@@ -19,6 +19,7 @@ from ..compare_page import (
     headline,
     key_rows,
     number_row,
+    plotter,
     reason_rows,
     status_rows,
 )
@@ -40,7 +41,9 @@ def compare(
         typer.Option(metavar="A,B", help="Numbers of the final states: a key, or a path as usage.tokens. May repeat."),
     ] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a row a thread to a Parquet file.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a page with plots.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write a page with plots (needs perdure[plots]).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> Answer:
     """Compare the threads of a batch re-run with their originals: status, final state, steps, time and numbers."""
@@ -48,6 +51,8 @@ def compare(
     for path in (parquet, html):
         if path is not None:
             check_target(path, replace=force)
+    if html is not None:
+        plotter()  # so that nothing is read in vain
     found = Comparison(batch, measures)
     with call.opened() as store:
         reader = compare_batch(store, batch, measures)

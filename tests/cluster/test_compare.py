@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -20,6 +22,7 @@ from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, Unkn
 from perdure.cluster.cli.call import Answer, Call
 from perdure.cluster.cli.comparing import compare
 from perdure.cluster.compare_page import comparison_page
+from perdure.cluster.compare_plots import POINT
 from perdure.cluster.compare_summary import OTHERS, Comparison, Pairs
 from perdure.cluster.comparing import number_at
 from perdure.cluster.errors import ClientError
@@ -28,6 +31,7 @@ from perdure.stores.memory import MemoryStore
 from tests.cluster.pumping import PumpedClient
 from tests.runtime.conftest import store
 from tests.runtime.engine import chain
+from tests.sim.faults import Delegating
 
 __all__ = ["store"]
 
@@ -306,10 +310,12 @@ class Elements(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes.update(name for name, _ in attrs)
+        self.links.update(value or "" for name, value in attrs if name.endswith("href"))
 
 
 def test_the_page_runs_and_loads_nothing_that_a_thread_holds(tmp_path: Path) -> None:
@@ -319,11 +325,37 @@ def test_the_page_runs_and_loads_nothing_that_a_thread_holds(tmp_path: Path) -> 
     assert "&lt;script&gt;" in text
     page = Elements()
     page.feed(text)
-    assert {"svg", "circle", "table"} <= page.tags
+    assert {"svg", "use", "table"} <= page.tags
     assert not page.tags & {"script", "img", "link", "iframe", "a"}
     assert not page.attributes & {"src", "href", "onerror", "onload"}
-    assert text.count('<circle class="point"') == 4 + 4 + 3  # the one that failed has no total
+    assert all(link.startswith("#") for link in page.links), "only to what is in the page"
+    assert text.count("url(") == text.count("url(#")
+    assert len(re.findall(f"<use [^>]*fill: {POINT}", text)) == 4 + 4 + 3  # the one that failed has no total
     assert client.store.thread("b").status == "succeeded"
+
+
+def test_a_page_without_matplotlib_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, batch = rerun(MemoryStore(), billing(5, "2"))
+    monkeypatch.delitem(sys.modules, "perdure.cluster.compare_plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = tmp_path / "p.html"
+    for make in (lambda: batch.compare_page(path), lambda: compare(_call(Away()), "b", html=path)):
+        with pytest.raises(ClientError, match=r"pip install 'perdure\[plots\]'"):
+            make()
+    assert not path.exists()
+    compare(_call(client.store), "b", parquet=tmp_path / "c.parquet")
+
+
+class Away(Delegating):
+    """Whoever asks it for anything fails."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+
+    def thread(self, thread_id: str) -> Any:
+        raise AssertionError("nothing is to be read")
 
 
 def test_sums_stay_small_and_whole() -> None:
@@ -334,7 +366,10 @@ def test_sums_stay_small_and_whole() -> None:
     pairs.add(None, 1.0)
     assert (pairs.count, len(pairs.points)) == (5000, 1000)
     assert pairs.lower + pairs.higher + sum(number % 3 == 1 for number in range(5000)) == 5000
-    found = Comparison("b", ("x",))
+    found = Comparison("b", ("x$_{<b>}$",))
     found.numbers[-1].add(-1e308, 1e308)
-    assert "nan" not in comparison_page(found)
+    found.numbers[-1].add(7.0, 7.0)
+    page = comparison_page(found)
+    assert "nan" not in page
+    assert "x$_{&lt;b&gt;}$: 1 of 2 threads" in page
     assert "0 threads" in comparison_page(Comparison("b"))
