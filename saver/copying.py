@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ..stores.base import CheckpointStore
+from ..stores.copying import StoreSource, missing_segments
 from ..stores.errors import StoreMisuse, StoreUnavailable, ThreadExists, ThreadReferenced, UnknownThread
-from ..stores.fetching import newest_first
-from ..stores.records import LOADING, Segment, ThreadImage, ThreadRecord
-from .places import DRIVER, Place, places_of
+from ..stores.records import ABSENT, EMPTY, LOADING, Reached, Segment, ThreadImage, ThreadRecord
+from .places import DRIVER, THREAD_KEY, Place, places_of
 
-_BATCH = 64
-"""Segments that are written at a time."""
 _ATTEMPTS = 8
 
 
@@ -20,7 +18,8 @@ def copy_thread(store: CheckpointStore, source: str, target: str) -> None:
     """Copy a thread as it is; nothing if there is none. The target appears when all of it is there; a copy that was
     broken off is made anew by the next.
 
-    Raises `ThreadExists` if there is a target, `StoreUnavailable` if the source does not stay as it is for long enough.
+    Raises `ThreadExists` if there is a target, `StoreUnavailable` if the source does not stay as it is for long enough,
+    or somebody else copies to the target, or deletes it, at the same time.
     """
     places = places_of(store, source)
     if not places or source == target:
@@ -31,14 +30,14 @@ def copy_thread(store: CheckpointStore, source: str, target: str) -> None:
         raise ThreadExists(target)
     delete_thread(store, target)
     # The others refer to the root's thread, so it is begun first; and as it ends last, the target appears with it.
-    image = _copy(store, places[0], root)
-    if image is None:
+    whole = _copy(store, places[0], root)
+    if whole is None:
         return
     for place in places[1:]:
-        copied = _copy(store, place, Place(target, place.namespace))
-        if copied is not None:
-            store.load(copied, complete=True)
-    store.load(image, complete=True)
+        part = _copy(store, place, Place(target, place.namespace))
+        if part is not None:
+            part.load(complete=True)
+    whole.load(complete=True)
 
 
 def delete_thread(store: CheckpointStore, thread: str) -> None:
@@ -53,8 +52,27 @@ def delete_thread(store: CheckpointStore, thread: str) -> None:
             continue  # a subgraph began meanwhile
 
 
-def _copy(store: CheckpointStore, source: Place, target: Place) -> ThreadImage | None:
-    """Load all of a thread but its completion, for which the image is returned; None if there is no source."""
+@dataclass(slots=True)
+class _Target:
+    """A thread that is being filled, and how far it has come."""
+
+    store: CheckpointStore
+    image: ThreadImage
+    reached: Reached = ABSENT
+
+    def load(self, segments: Sequence[Segment] = (), *, complete: bool = False) -> None:
+        """Add segments, oldest first; only where nobody else has added any, or taken some away."""
+        if not self.store.load(self.image, segments, after=self.reached, complete=complete):
+            name = self.image.thread.metadata[THREAD_KEY]
+            raise StoreUnavailable(
+                f"thread {name!r} was not copied to: somebody else copies to it, or deletes it, at the same time; try "
+                "again when that is done"
+            )
+        self.reached = Reached(segments[-1].last, segments[-1].commit_id) if segments else EMPTY
+
+
+def _copy(store: CheckpointStore, source: Place, target: Place) -> _Target | None:
+    """Load all of a thread but its completion; None if there is no source."""
     for _ in range(_ATTEMPTS):
         try:
             row = store.thread(source.thread_id)
@@ -62,25 +80,17 @@ def _copy(store: CheckpointStore, source: Place, target: Place) -> ThreadImage |
             return None
         fresh = target.record(row.created_at)
         image = _image(replace(row, thread_id=fresh.thread_id, origin=fresh.origin, metadata=fresh.metadata, names={}))
-        for batch in _batches(store, source, target, row.seq):
-            store.load(image, batch)
+        copied = _Target(store, image)
+        copied.load()
+        for chunk in missing_segments(StoreSource(store), row, 0, row.seq):
+            copied.load([replace(segment, thread_id=target.thread_id) for segment in chunk])
         # Rows are taken out of a thread only after it was claimed: without that, what was read belongs together.
         if store.thread(source.thread_id).epoch == row.epoch:
-            return image
+            return copied
         store.delete(target.thread_id)
     raise StoreUnavailable(
         f"thread {source.thread!r} was not copied: it changes its writers all the time; try again when it is quiet"
     )
-
-
-def _batches(store: CheckpointStore, source: Place, target: Place, last: int) -> Iterator[list[Segment]]:
-    batch: list[Segment] = []
-    for segment in newest_first(store, source.thread_id, last):
-        batch.append(replace(segment, thread_id=target.thread_id))
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    yield batch
 
 
 def _image(thread: ThreadRecord) -> ThreadImage:

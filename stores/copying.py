@@ -166,7 +166,7 @@ def copy_thread(
         seen = held.newest
         try:
             rest = _bring(source, held, image.thread, after, done)
-            if stands(image.thread, source.thread(thread_id)):
+            if source.fixed or stands(image.thread, source.thread(thread_id)):
                 # The last piece comes with the rest of the thread, which for most threads is all of it.
                 last = image if complete else replace(image, thread=_held(image.thread))
                 held.add(last, rest, complete=complete)

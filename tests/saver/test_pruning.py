@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from perdure.saver import PerdureSaver
-from perdure.stores.errors import StoreMisuse, ThreadExists
+from perdure.stores.errors import StoreMisuse, StoreUnavailable, ThreadExists
 from perdure.stores.exporting import export_threads
 from perdure.stores.importing import import_threads
 from perdure.stores.memory import MemoryStore
@@ -268,6 +268,29 @@ def test_a_copy_that_was_broken_off_is_not_seen_and_made_anew() -> None:
     with pytest.raises(StoreMisuse, match="copied"):
         Run(saver, "copy").put({"a": 1})
     store.dies = False
+    saver.copy_thread("t", "copy")
+    assert len([*saver.list(at("copy"))]) == len(kept)
+
+
+def test_a_copy_whose_target_is_deleted_in_the_middle_is_none() -> None:
+    """The rest was added to nothing, and what there was of the target then began in the middle."""
+
+    class Deleted(MemoryStore):
+        left = 3
+
+        def load(self, image: Any, segments: Any = (), **options: Any) -> bool:
+            done = super().load(image, segments, **options)
+            self.left -= 1
+            if not self.left:
+                self.delete(image.thread.thread_id)
+            return done
+
+    store = Deleted()
+    saver = PerdureSaver(store)
+    kept = long_run(saver)
+    with pytest.raises(StoreUnavailable, match="'copy' was not copied to"):
+        saver.copy_thread("t", "copy")
+    assert saver.get_tuple(at("copy")) is None
     saver.copy_thread("t", "copy")
     assert len([*saver.list(at("copy"))]) == len(kept)
 
