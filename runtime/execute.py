@@ -15,7 +15,7 @@ from .desk import Desk, NodeCancelled
 from .errors import InvalidUpdateError
 from .nodes import Node
 from .portal import Portal
-from .scope import SCOPE, Scope, Suspended, Unrecorded
+from .scope import SCOPE, Scope, Suspended
 from .task import Done, Failed, Outcome, Stopped, Task
 from .topology import Topology
 from .values import LazyValues
@@ -43,25 +43,35 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
     started = time.perf_counter()
     scope, attempt = Scope(task, step.desk), 1
     while True:
-        token = SCOPE.set(scope)
-        try:
-            return _attempt(step, scope, node, portal, started)
-        except Suspended as suspended:
-            return Stopped(task.path, suspended.stop)
-        except Unrecorded as stopped:
-            return failure(task, stopped.error)
-        except NodeCancelled:
-            return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 — whatever a node raises is its outcome
-            policy = next((policy for policy in node.retry if policy.retries(error)), None)
-            if policy is None or attempt >= policy.max_attempts or not isinstance(error, Exception):
-                return failure(task, error)
-            time.sleep(policy.wait(attempt))
-            scope, attempt = scope.again(), attempt + 1
-        finally:
-            SCOPE.reset(token)
+        outcome, raised = _outcome(step, scope, node, portal, started)
+        if scope.unrecorded is not None and not (isinstance(outcome, Failed) and outcome.cancelled):
+            # Whatever the node made of it: caught, gathered as a value, or raised on as an error of its own to retry.
+            return failure(task, scope.unrecorded)
+        policy = next((policy for policy in node.retry if policy.retries(raised)), None) if raised else None
+        if policy is None or attempt >= policy.max_attempts:
+            return outcome
+        time.sleep(policy.wait(attempt))
+        scope, attempt = scope.again(), attempt + 1
+
+
+def _outcome(
+    step: Step, scope: Scope, node: Node, portal: Callable[[], Portal], started: float
+) -> tuple[Outcome, Exception | None]:
+    """What comes of one attempt; and the exception, where it may be tried again for it."""
+    task = scope.task
+    token = SCOPE.set(scope)
+    try:
+        return _attempt(step, scope, node, portal, started), None
+    except Suspended as suspended:
+        return Stopped(task.path, suspended.stop), None
+    except NodeCancelled:
+        return Failed(task.path, task.node, "Cancelled", "the node was stopped from outside", cancelled=True), None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 — whatever a node raises is its outcome
+        return failure(task, error), error if isinstance(error, Exception) else None
+    finally:
+        SCOPE.reset(token)
 
 
 def failure(task: Task, error: BaseException) -> Failed:
@@ -75,7 +85,7 @@ def failure(task: Task, error: BaseException) -> Failed:
 def _attempt(step: Step, scope: Scope, node: Node, portal: Callable[[], Portal], started: float) -> Done:
     topology, task = step.topology, scope.task
     if node.effects and scope.replays:
-        raise Unrecorded(scope.not_recorded("it", "keeps no record of what a node does that is marked effects=True"))
+        raise scope.stop("it", "keeps no record of what a node does that is marked effects=True")
     schema = node.input or topology.state
     state = schema.accept(task.arg) if task.send else schema.view(step.values)
     returned = node.call(state, step.config)

@@ -94,13 +94,18 @@ class InProcess:
         Raises `ThreadBusy`, `Fenced` if it is taken over meanwhile, and `StoreUnavailable` when the store stays away.
         """
         gate = gate or Gate()
-        while True:
-            settled = self.drive(thread_id, observer, gate)
-            if settled.status not in _GOES_ON or gate.drain:
-                return settled
+        settled, pause = self.drive(thread_id, observer, gate), _FIRST_LOOK
+        while settled.status in _GOES_ON and not gate.drain:
             self._until_due(thread_id, gate)
             if gate.drain:
-                return settled
+                break
+            try:
+                settled, pause = self.drive(thread_id, observer, gate), _FIRST_LOOK
+            except ThreadBusy:
+                # While it slept somebody has sent it something, and sees that applied. Then it is nobody's again.
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_LOOK)
+        return settled
 
     def drive(
         self,

@@ -87,7 +87,7 @@ class Recordings:
         found = self._places().get(place)
         calls = self._at(found).calls.get(path, {}) if found is not None and self.rerun.strict else {}
         if not calls and self._before is not None and (older := self._before.of(place, path)) is not None:
-            return older
+            return older if self.rerun.strict else older._replace(calls={})
         if found is None:
             return None
         rerun = self.rerun

@@ -9,6 +9,7 @@ from typing import TypeVar
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.records import ThreadRecord
 from .attempts import Attempts
+from .calls import CallKind
 from .control import Next
 from .endings import Endings
 from .errors import NotRecorded, PerdureError
@@ -47,6 +48,9 @@ class Rerunning:
         """The tasks to be started; none where what their originals recorded cannot be read: then the thread has waited
         for the store, or is paused."""
         tasks = yield from self._reading(lambda: [self._attempts.task(task) for task in todo])
+        if tasks and self.replays and any(map(_was_woken, tasks)):
+            # As when the original was answered, signalled or woken in this step: its limit of steps counted from there.
+            self._recorder.at.since = self._recorder.at.step
         return tasks or []
 
     def pass_breakpoint(self) -> Generator[Need, None, None]:
@@ -56,6 +60,7 @@ class Rerunning:
         passed = yield from self._reading(lambda: recordings.passed(at.place))
         if passed:
             self._recorder.pass_breakpoint()
+            at.since = at.step
         elif passed is not None:
             rerun = recordings.rerun
             nodes = ", ".join(dict.fromkeys(task.node for task in at.next))
@@ -80,3 +85,8 @@ class Rerunning:
         except (PerdureError, StoreError) as error:
             self._recorder.pause(f"what its original recorded could not be read: {error}")
         return None
+
+
+def _was_woken(task: Task) -> bool:
+    """Whether the task is given what its original had to wait for."""
+    return task.past is not None and any(call.kind is not CallKind.TASK for call in task.past.calls.values())

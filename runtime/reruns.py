@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
+
+import msgspec
 
 from ..stores.records import BATCH, BATCH_MARK, RERUN, ThreadRecord
 from .errors import InputError
@@ -20,6 +21,16 @@ class Effects(StrEnum):
     recorded stops the run: nothing is sent, paid, awaited or slept twice."""
     LIVE = "live"
     """Everything is done anew."""
+
+
+class _Mark(msgspec.Struct):
+    """What `Rerun.to_data` makes."""
+
+    thread: str
+    made_at: float
+    seq: int
+    run: int
+    recorded: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +68,15 @@ class Rerun:
 
     @classmethod
     def of(cls, record: ThreadRecord) -> Self | None:
-        """What a thread re-runs; None if it is no re-run."""
-        mark = record.metadata.get(RERUN)
-        if not isinstance(mark, Mapping) or not record.head:
+        """What a thread re-runs; None if it is no re-run, or has a mark that `to_data` never made."""
+        try:
+            mark = msgspec.convert(record.metadata.get(RERUN), _Mark)
+        except msgspec.ValidationError:
             return None
-        effects = Effects.RECORDED if mark["recorded"] else Effects.LIVE
-        return cls(thread_id=mark["thread"], seq=mark["seq"], run=mark["run"], effects=effects, made_at=mark["made_at"])
+        if not record.head:
+            return None
+        effects = Effects.RECORDED if mark.recorded else Effects.LIVE
+        return cls(thread_id=mark.thread, seq=mark.seq, run=mark.run, effects=effects, made_at=mark.made_at)
 
 
 class BatchMark(NamedTuple):

@@ -13,8 +13,8 @@ from .task import Task
 
 
 class Unrecorded(BaseException):
-    """Leaves a node of a re-run that comes to what its original did not record. Not an `Exception`: no node is to catch
-    it, and no policy to retry it."""
+    """Leaves a node of a re-run that comes to what its original did not record. Not an `Exception`, so that a node's
+    own `except Exception` lets it pass. One that catches even this, or hands it on as a value, fails all the same."""
 
     def __init__(self, error: NotRecorded) -> None:
         super().__init__(error)
@@ -32,7 +32,7 @@ class Suspended(BaseException):
 class Scope:
     """One execution of a task: numbers its calls, and knows those that are recorded."""
 
-    __slots__ = ("attempt", "beat", "checkpoint", "count", "desk", "recorded", "task")
+    __slots__ = ("attempt", "beat", "checkpoint", "count", "desk", "recorded", "task", "unrecorded")
 
     def __init__(self, task: Task, desk: Desk) -> None:
         self.task = task
@@ -40,6 +40,8 @@ class Scope:
         self.count = 0
         self.checkpoint = False
         """The node asked for a full checkpoint."""
+        self.unrecorded: NotRecorded | None = None
+        """The first thing that was to be done in a re-run and that its original did not record."""
         past = task.past
         if past is None:
             self.recorded: dict[int, Call] | None = None
@@ -65,7 +67,7 @@ class Scope:
         self.count += 1
         found = self.recorded.get(index) if self.recorded else None
         if self.replays and (found is None or (found.kind, found.name) != (kind, name)):
-            raise Unrecorded(self.not_recorded(f"its call {index} ({shown(kind, name)})", self._known_of(index, found)))
+            raise self.stop(f"its call {index} ({shown(kind, name)})", self._known_of(index, found))
         return index, self.confirm(index, kind, name, found)
 
     @property
@@ -73,8 +75,13 @@ class Scope:
         """Whether the task does nothing but what its original recorded."""
         return self.task.original is not None and self.task.original.strict
 
-    def not_recorded(self, what: str, why: str) -> NotRecorded:
-        """The error of a task of a re-run that is not to do `what`."""
+    def stop(self, what: str, why: str) -> Unrecorded:
+        """Stop a task of a re-run that is not to do `what`: what it goes on to do has no part in its outcome."""
+        error = self._not_recorded(what, why)
+        self.unrecorded = self.unrecorded or error
+        return Unrecorded(error)
+
+    def _not_recorded(self, what: str, why: str) -> NotRecorded:
         original, origin = self.task.original, self.desk.origin
         assert original is not None, "only a re-run has an original"
         return NotRecorded(

@@ -157,7 +157,8 @@ class ThreadRecord:
         mark = self.metadata.get(RERUN)
         if not isinstance(mark, Mapping) or mark.get("recorded") is not True:
             return None
-        return Origin(thread_id=str(mark["thread"]), seq=int(mark["seq"]))
+        thread_id, seq = mark.get("thread"), mark.get("seq")
+        return Origin(thread_id=thread_id, seq=seq) if isinstance(thread_id, str) and isinstance(seq, int) else None
 
     @property
     def interrupts(self) -> tuple[str, ...]:

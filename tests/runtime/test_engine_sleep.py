@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +18,9 @@ from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import INPUT, InputPayload, pack_input
 from perdure.runtime.settled import Settled
 from perdure.runtime.waking import wake_message
+from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Status
+from perdure.stores.records import Commit, Status, ThreadRecord
 from tests.runtime.engine import THREAD, Log, State, chain, fan, says
 
 HOUR = timedelta(hours=1)
@@ -135,6 +138,48 @@ def test_an_update_leaves_a_sleeping_thread_asleep() -> None:
     assert (store.thread("t").status, store.thread("t").wake_at) == ("sleeping", due)
     assert owner.drive().position.values["items"] == ["added", "slept"]
     assert log.calls == ["before", "before", "after"]
+
+
+class Held(MemoryStore):
+    """Whoever has claimed a thread commits nothing until the waiter has looked at it several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiter: int | None = None
+        self._looks = 0
+
+    def thread(self, thread_id: str) -> ThreadRecord:
+        self._looks += threading.get_ident() == self.waiter
+        return super().thread(thread_id)
+
+    def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        if self.waiter is not None:
+            seen, deadline = self._looks, time.monotonic() + 60
+            while self._looks < seen + 4:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            self.waiter = None
+        return super().commit(commits)
+
+
+def test_who_waits_for_a_sleeper_goes_on_waiting_while_it_is_updated() -> None:
+    """`invoke` took the one who applied the update for somebody who ran the thread, and failed."""
+    store, results = Held(), []
+    graph = chain({"a": sleeper(Log(), 2.0)}, store)
+
+    def wait() -> None:
+        results.append(graph.invoke({}, THREAD))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    deadline = time.monotonic() + 60
+    while not store.threads().threads or store.thread("t").status is not Status.SLEEPING:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    store.waiter = waiting.ident
+    graph.update_state(THREAD, {"items": ["added"]})
+    waiting.join(60)
+    assert results == [{"items": ["added", "slept"]}]
 
 
 def test_a_deadline_that_is_left_is_void() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -14,6 +15,7 @@ from perdure import (
     CheckpointStore,
     Command,
     CompiledGraph,
+    GraphRecursionError,
     InputError,
     NotRecorded,
     ReceiveTimeout,
@@ -32,8 +34,9 @@ from perdure.runtime.control import Control, Next
 from perdure.runtime.meaning import RuntimeMeaning
 from perdure.runtime.payloads import RESUME, pack
 from perdure.runtime.recordings import way_on
+from perdure.runtime.reruns import Rerun
 from perdure.stores.deletion import delete_thread
-from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Expect, Message, Retention, Status
+from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Expect, Message, Retention, Status, ThreadRecord
 from perdure.stores.tidying import Progress, Tidier
 from tests.runtime.engine import THREAD, Log, asks, before, chain, history, says, thread, until, wire
 from tests.runtime.test_checkpoint_kills import Mortal, own
@@ -250,6 +253,32 @@ def test_a_breakpoint_that_the_original_passed_is_passed(store: CheckpointStore)
     assert (store.thread("w").status, graph.get_state(thread("w")).next) == ("interrupted", ("c",))
 
 
+def test_the_limit_of_steps_counts_from_where_the_original_went_on(store: CheckpointStore) -> None:
+    """That was answered, signalled and passed its breakpoint: each time it had the whole limit again."""
+    few = {"recursion_limit": 3}
+    nodes = {
+        "a": says("a"),
+        "b": says("b"),
+        "ask": asks("?"),
+        "c": says("c"),
+        "hear": lambda state: {"items": [receive("price")]},
+        "d": says("d"),
+        "e": says("e"),
+        "f": says("f"),
+    }
+    graph = chain(nodes, store, interrupt_before=["e"])
+    graph.invoke({}, {**THREAD, **few})
+    graph.signal(THREAD, "price", 3)
+    graph.invoke(Command(resume="yes"), {**THREAD, **few})
+    result = graph.invoke(None, {**THREAD, **few})
+    fork = recorded(graph, ahead_of(graph, "a"))
+    assert graph.invoke(None, {**fork, **few}) == result
+    # The limit is one still.
+    endless = chain({**nodes, "d": says("d"), "x": says("x"), "y": says("y"), "z": says("z")}, store)
+    with pytest.raises(GraphRecursionError):
+        endless.invoke(None, {**recorded(graph, ahead_of(graph, "a"), "v"), **few})
+
+
 def test_a_later_run_of_the_thread_is_its_own(store: CheckpointStore) -> None:
     world = World()
     graph = chain({"first": says("first"), "pay": world.pays(5)}, store)
@@ -327,6 +356,70 @@ def test_every_kind_of_call_needs_its_record(store: CheckpointStore, node: Any, 
     assert (world.paid, store.thread("u").status, store.thread("u").wake_at) == ([], "failed", 0)
 
 
+def swallow(node: Callable[..., Any]) -> Callable[..., Any]:
+    """A node that takes whatever comes of another one for a value."""
+
+    def all_caught(state: Any) -> Any:
+        try:
+            return node(state)
+        except BaseException as error:
+            return {"items": [type(error).__name__]}
+
+    return all_caught
+
+
+def gathering(world: World) -> Callable[..., Any]:
+    """A node with two payments at once, whose exceptions are values."""
+
+    @task
+    async def pay(amount: int) -> int:
+        world.paid.append(amount)
+        return amount
+
+    async def gather(state: Any) -> Any:
+        found = await asyncio.gather(pay(1), pay(2), return_exceptions=True)
+        return {"items": [str(one) for one in found]}
+
+    return gather
+
+
+def asked_afterwards(world: World) -> Callable[..., Any]:
+    def ask(state: Any) -> Any:
+        swallow(world.pays(5))(state)
+        return {"items": [interrupt("?")]}
+
+    return ask
+
+
+def replaced(world: World) -> Callable[..., Any]:
+    """A node that raises an error of its own instead, which its policy would retry."""
+
+    def fail(state: Any) -> Any:
+        try:
+            return world.pays(5)(state)
+        except BaseException:
+            raise ConnectionError("the bank does not answer") from None
+
+    return fail
+
+
+def caught(world: World) -> Callable[..., Any]:
+    return swallow(world.pays(5))
+
+
+@pytest.mark.parametrize("node", [caught, gathering, asked_afterwards, replaced], ids=lambda each: each.__name__)
+def test_no_node_can_catch_that_there_is_no_record(store: CheckpointStore, node: Any) -> None:
+    """The run went on with the stop as a value, and ended as if it had done its work."""
+    world = World()
+    chain({"first": says("first"), "node": says("then")}, store).invoke({}, THREAD)
+    builder = wire({"first": says("first")}, [("__start__", "first"), ("first", "node"), ("node", "__end__")])
+    policy = RetryPolicy(retry_on=Exception, initial_interval=0.0)
+    graph = builder.add_node("node", world.log.node("node", node(world)), retry_policy=policy).compile(store)
+    with pytest.raises(NotRecorded, match="recorded no call there"):
+        graph.invoke(None, recorded(graph, ahead_of(graph, "node")))
+    assert (world.paid, world.log.calls, store.thread("u").status) == ([], ["node"], "failed")
+
+
 def test_another_call_than_the_recorded_one(store: CheckpointStore) -> None:
     world = World()
     graph = world.original(store)
@@ -397,6 +490,25 @@ def test_a_rerun_of_a_rerun_replays_the_first_thread(store: CheckpointStore) -> 
     assert world.paid == paid
     # A fork of a re-run is none.
     assert RERUN not in graph.checkpointer.thread(_id(graph.fork(thread("v")))).metadata  # type: ignore[union-attr]
+
+
+def test_a_live_rerun_of_a_rerun_lives(store: CheckpointStore) -> None:
+    """It was given what the first thread had recorded."""
+    world = World()
+    graph = world.original(store)
+    graph.invoke(None, recorded(graph, ahead_of(graph, "pay")))
+    first_key = world.paid[0][1]
+    result = graph.invoke(None, graph.fork(ahead_of(graph, "pay", "u"), thread_id="v", effects="live"))
+    assert [one.value for one in result["__interrupt__"]] == ["go on?"]
+    assert [amount for amount, *_ in world.paid] == [5, 7, 5]
+    assert world.paid[2][2] == first_key  # who has done it before is known
+
+
+@pytest.mark.parametrize("mark", [None, 1, {}, {"recorded": True}, {"recorded": True, "thread": 1, "seq": 1}])
+def test_what_is_no_mark_of_a_rerun_counts_for_none(mark: Any) -> None:
+    row = ThreadRecord(thread_id="t", graph="g", version="1", graph_key="", created_at=1.0, head=1)
+    row = replace(row, metadata={RERUN: mark})
+    assert (Rerun.of(row), row.replays) == (None, None)
 
 
 def test_key_and_thread_of_the_original_are_of_the_same_one(store: CheckpointStore) -> None:
