@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from ..runtime.batches import BatchState, Item, thread_of
+from ..runtime.batches import RERUNS, BatchState, Item, thread_of
 from ..runtime.compiled import CompiledGraph
 from ..runtime.errors import InputError, PerdureError
 from ..runtime.payloads import pack
@@ -107,6 +107,9 @@ class Planner:
 
     def _item(self, record: ThreadRecord) -> Item:
         try:
+            if record.graph == RERUNS.name:
+                # a copy of it would begin what is left of its items, in its name
+                raise Skip("it is a batch itself; re-run its threads, or those that failed, with failed()")
             if self._graph is None and (record.driver != SERVICE or not record.graph_key):
                 raise Skip("it was run by invoke() in somebody's process; name the graph to re-run it with")
             if self._graph is not None and record.graph != self._graph.name:

@@ -109,6 +109,8 @@ class BatchReruns(ABC):
         """
         pace = Pace(concurrency=concurrency, rate=rate, max_failures=max_failures)
         check_at(at)
+        if not isinstance(graph, CompiledGraph | None):
+            raise InputError(f"graph is {graph!r}; give the compiled graph, or choose by name: where={{'graph': ...}}")
         name = batch_id or f"rerun-{self._clock.unique()[:12]}"
         if batch_id is not None and not dry_run and (found := self._present(batch_id)) is not None:
             return found

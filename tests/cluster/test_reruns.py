@@ -155,6 +155,7 @@ def test_wrong_conditions(client: PumpedClient, where: Any, text: str) -> None:
         *(({"limit": limit}, "limit is .* at least 0") for limit in (-1, 1.5, "2", True)),
         *(({"concurrency": many}, "concurrency is") for many in (0, None, 2.0)),
         ({"update": 5}, "update is 5; give a dict"),
+        ({"graph": "work"}, "graph is 'work'; give the compiled graph"),
         ({"update": [("n", 1)]}, "give a dict of keys and values, or a function"),
         ({"effects": "none"}, "is unknown"),
     ],
@@ -177,6 +178,18 @@ def test_an_update_that_suits_no_thread(client: PumpedClient, work: Work) -> Non
     found = client.rerun({"threads": ["t0"]}, at="before:last", update=lambda shot: shot.values["n"] + 1, dry_run=True)
     assert found.skipped == {"t0": "update is 1; give a dict of keys and values, or a function that returns one"}
     assert client.rows() == before
+
+
+def test_a_batch_is_not_run_again_as_a_thread(client: PumpedClient) -> None:
+    """A batch that was cancelled could be copied by another, and the copy began the rest of its items, in its name."""
+    batch = client.rerun({"status": "succeeded"}, at="before:middle", concurrency=1, batch_id="b")
+    client.pump(items=False)
+    with pumping(client):
+        batch.cancel()
+    found = client.rerun({"threads": ["b", "t0"]}, at="step:0", effects="live", batch_id="c")
+    client.pump_all()
+    assert found.progress().outcomes == {Outcome.SKIPPED: 1, Outcome.SUCCEEDED: 1}
+    assert sorted(begun(client)) == ["b/t4", "c/t0"]
 
 
 def test_of_a_share_of_few_one_is_left(client: PumpedClient) -> None:
