@@ -154,6 +154,8 @@ class ThreadLoop:
                 yield from self._begin(action.message)
             elif isinstance(action, plan.PassAsThen):
                 yield from self._rerunning.pass_breakpoint()
+            elif isinstance(action, plan.EndRun) and action.limit and self._rerunning.replays:
+                yield from self._rerunning.pass_limit(action)
             elif isinstance(action, plan.Wait):
                 if self._clerk.beats_due() <= 0:
                     self._clerk.write_beats()

@@ -29,6 +29,8 @@ class Place(NamedTuple):
     branch: int
     born: int
     step: int
+    since: int
+    """Step at which the recursion limit began to count."""
 
 
 class Recorded(NamedTuple):
@@ -56,7 +58,7 @@ def way_on(controls: Mapping[int, Control], start: int) -> dict[int, Place]:
     while seq in reached:
         control = controls[seq]
         born = control.step if control.born is None else control.born
-        found.setdefault(control.place, Place(seq, control.branch, born, control.step))
+        found.setdefault(control.place, Place(seq, control.branch, born, control.step, control.since))
         if seq == start:
             break
         seq = control.parent
@@ -101,10 +103,22 @@ class Recordings:
             return True
         return self._before is not None and self._before.passed(place)
 
+    def spent(self, place: int) -> int | None:
+        """How many steps counted against the recursion limit when the original ran the tasks after its checkpoint at
+        `place`, or would have if it had gone on from the last before; what it was told on the way counts from there.
+        None if that is not known (any more)."""
+        places = self._places()
+        known = max((one for one in places if one <= place), default=None)
+        found = [] if self._before is None else [self._before.spent(place)]
+        if known is not None:
+            at = self._at(places[known])
+            found.append(at.step - at.since + place - known)
+        return min((one for one in found if one is not None), default=None)
+
     def _at(self, place: Place) -> Position:
         assert self._reader is not None, "who has a place has read the original"
         if self._last is None or self._last[0] != place.seq:
-            position = Position()
+            position = Position(step=place.step, since=place.since)
             add_recorded(position, self._reader, place.seq, self._codec)
             self._last = place.seq, position
         return self._last[1]

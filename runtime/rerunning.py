@@ -9,10 +9,10 @@ from typing import TypeVar
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.records import ThreadRecord
 from .attempts import Attempts
-from .calls import CallKind
 from .control import Next
 from .endings import Endings
 from .errors import NotRecorded, PerdureError
+from .plan import EndRun
 from .ports import Need
 from .recorder import Recorder
 from .recordings import Recordings
@@ -48,9 +48,6 @@ class Rerunning:
         """The tasks to be started; none where what their originals recorded cannot be read: then the thread has waited
         for the store, or is paused."""
         tasks = yield from self._reading(lambda: [self._attempts.task(task) for task in todo])
-        if tasks and self.replays and any(map(_was_woken, tasks)):
-            # As when the original was answered, signalled or woken in this step: its limit of steps counted from there.
-            self._recorder.at.since = self._recorder.at.step
         return tasks or []
 
     def pass_breakpoint(self) -> Generator[Need, None, None]:
@@ -76,6 +73,19 @@ class Rerunning:
             )
             self._endings.fail(error)
 
+    def pass_limit(self, end: EndRun) -> Generator[Need, None, None]:
+        """Go on beyond the recursion limit, if the original had not reached it here: it counts anew from each answer,
+        signal, pause or retry, for which a re-run does not stop."""
+        at, recordings = self._recorder.at, self._recordings
+        assert recordings is not None, "only a re-run goes on as another thread did"
+        spent = yield from self._reading(lambda: (recordings.spent(at.place),))
+        if spent is None:
+            return
+        if spent[0] is not None and spent[0] < end.limit:
+            at.since = at.step - spent[0]
+        else:
+            self._endings.end(end)
+
     def _reading(self, read: Callable[[], T]) -> Generator[Need, None, T | None]:
         """What is read of the original; None where it cannot be."""
         try:
@@ -85,8 +95,3 @@ class Rerunning:
         except (PerdureError, StoreError) as error:
             self._recorder.pause(f"what its original recorded could not be read: {error}")
         return None
-
-
-def _was_woken(task: Task) -> bool:
-    """Whether the task is given what its original had to wait for."""
-    return task.past is not None and any(call.kind is not CallKind.TASK for call in task.past.calls.values())

@@ -159,9 +159,7 @@ def _add_pending(position: Position, rows: Iterable[Row], head: int, codec: Code
 
 def add_recorded(position: Position, reader: HistoryReader, seq: int, codec: Codec) -> None:
     """Add what the tasks after checkpoint `seq`, of any age, were given; and whether its breakpoint was passed."""
-    for row in reader.pending(seq):
-        if row.kind in _GIVEN:
-            _add_row(position, row, codec.decode(row.encoding, row.payload), carried=False)
+    _add_pending(position, (row for row in reader.pending(seq) if row.kind in _GIVEN), seq, codec)
 
 
 _GIVEN = frozenset({Kind.CALL, Kind.ANSWER, Kind.PASS})

@@ -279,6 +279,26 @@ def test_the_limit_of_steps_counts_from_where_the_original_went_on(store: Checkp
         endless.invoke(None, {**recorded(graph, ahead_of(graph, "a"), "v"), **few})
 
 
+def test_the_recursion_limit_counts_as_it_did_then(store: CheckpointStore) -> None:
+    """Where the original had reached it a re-run ends too, until that is retried; it never went beyond the retry. And
+    newer code does not go on without end."""
+    limit = {"recursion_limit": 3}
+    graph = chain({name: says(name) for name in "abcde"}, store)
+    with pytest.raises(GraphRecursionError):
+        graph.invoke({}, {**THREAD, **limit})
+    with pytest.raises(GraphRecursionError):
+        graph.invoke(None, {**recorded(graph, ahead_of(graph, "a")), **limit})
+    assert graph.get_state(thread("u")).next == ("d",)
+    assert graph.invoke(None, {**THREAD, **limit})["items"] == list("abcde")
+    assert graph.invoke(None, {**recorded(graph, ahead_of(graph, "a"), "v"), **limit})["items"] == list("abcde")
+    # Also of a re-run, which was never stopped.
+    assert graph.invoke(None, {**recorded(graph, ahead_of(graph, "b", "v"), "w"), **limit})["items"] == list("abcde")
+    longer = chain({name: says(name) for name in "abcdefghijk"}, store)
+    with pytest.raises(GraphRecursionError):
+        longer.invoke(None, {**recorded(graph, ahead_of(graph, "a"), "x"), **limit})
+    assert graph.get_state(thread("x")).next == ("g",)
+
+
 def test_a_later_run_of_the_thread_is_its_own(store: CheckpointStore) -> None:
     world = World()
     graph = chain({"first": says("first"), "pay": world.pays(5)}, store)
