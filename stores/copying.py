@@ -213,8 +213,9 @@ def _copy(source: Source, target: CheckpointStore, thread_id: str, done: Copied,
         done.gone.append(thread_id)
         return False
     except (ThreadExists, WrongOrigin):
-        # Its origin in the target is not the one it was forked from, or has not come as far.
-        done.different.append(thread_id)
+        # Another copy may have let it go. Or its origin in the target is another, or is not as far.
+        if not _is_there(source, target, thread_id, done):
+            done.different.append(thread_id)
         return False
     return True
 

@@ -137,7 +137,7 @@ def _answer(done: Copied, checked: Verified | None, what: str) -> Answer:
         facts.append(("verified", f"{checked.segments:,} segments, {len(problems):,} problems"))
     notes = [
         *(
-            f"thread {name!r} was not {what}: there is another of this id, or it is not as far"
+            f"thread {name!r} was not {what}: there is another of this id, or of its origin's, or it is not as far"
             for name in done.different
         ),
         *(f"thread {name!r} was deleted meanwhile" for name in done.gone),

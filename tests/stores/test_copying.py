@@ -15,7 +15,7 @@ import pytest
 from perdure.stores.backup import BackupFolder
 from perdure.stores.base import CheckpointStore
 from perdure.stores.copying import Copied, StoreSource, copy_store, parents_first
-from perdure.stores.errors import Corrupt, NewerFormat, StoreMisuse, StoreUnavailable, UnknownCheckpoint
+from perdure.stores.errors import Corrupt, NewerFormat, StoreMisuse, StoreUnavailable, UnknownCheckpoint, WrongOrigin
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import (
@@ -179,6 +179,48 @@ def test_a_thread_that_is_deleted_in_the_middle_is_brought_in_anew(hold: bool) -
     copied(source, target)
     assert_same(source, target)
     assert problems(target) == []
+
+
+def test_two_copies_at_once_are_one() -> None:
+    """Before each write of the one the other does all of it."""
+
+    class Second(Delegating):
+        left = 0
+
+        def load(self, image: ThreadImage, segments: Any = (), **options: Any) -> bool:
+            self.left -= 1
+            if not self.left:
+                assert copied(source, self.inner).different == []
+            return self.inner.load(image, segments, **options)
+
+    source = MemoryStore()
+    family(source)
+    appended(source, 30, "long")
+    for write in range(1, 30):
+        target = MemoryStore()
+        store = Second(target)
+        store.left = write
+        done = copied(source, store)
+        assert (done.different, done.gone, done.threads) == ([], [], 4)
+        assert_same(source, target)
+    assert store.left > 0
+
+
+def test_misuse_is_no_other_thread_of_that_name() -> None:
+    """Whatever a store refused was listed as a thread that is there already, and is another."""
+
+    class Small(Delegating):
+        refusal: StoreMisuse = StoreMisuse("too large for this store")
+
+        def load(self, image: ThreadImage, segments: Any = (), **options: Any) -> bool:
+            raise self.refusal
+
+    source, target = MemoryStore(), Small(MemoryStore())
+    appended(source, 3)
+    with pytest.raises(StoreMisuse, match="too large for this store"):
+        copied(source, target)
+    target.refusal = WrongOrigin("not as far")
+    assert copied(source, target).different == ["t"]
 
 
 def test_a_thread_that_is_deleted_again_and_again_is_given_up() -> None:
