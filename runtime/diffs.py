@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..stores.codec import Codec
-from ..stores.errors import Unencodable
+from .sameness import same
 
 
 class ValueChange(NamedTuple):
@@ -50,17 +50,16 @@ class StateDiff:
 def diff_values(
     before: Mapping[str, Any], after: Mapping[str, Any], codec: Codec, *, ids: tuple[str, str] = ("", "")
 ) -> StateDiff:
-    """The difference of two states' values. Equal are values that are `==`, or that are stored as the same bytes (as
-    arrays and tables, whose `==` says something else)."""
+    """The difference of two states' values: of those that are not the same to `same`."""
     changed: dict[str, ValueChange] = {}
     appended: dict[str, list[Any]] = {}
     for key in after:
         if key not in before:
             continue
         old, new = before[key], after[key]
-        if _same(old, new, codec):
+        if same(old, new, codec):
             continue
-        if type(old) is list and type(new) is list and len(new) > len(old) and _same(old, new[: len(old)], codec):
+        if type(old) is list and type(new) is list and len(new) > len(old) and same(old, new[: len(old)], codec):
             appended[key] = new[len(old) :]
         else:
             changed[key] = ValueChange(old, new)
@@ -71,26 +70,6 @@ def diff_values(
         changed=changed,
         appended=appended,
     )
-
-
-def _same(one: Any, other: Any, codec: Codec) -> bool:
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False  # 1, 1.0 and True are stored as what they are
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_same(*pair, codec) for pair in zip(one, other, strict=True))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key], codec) for key in one)
-    try:
-        if (one == other) is True:
-            return True
-    except (ValueError, TypeError):
-        pass  # an array, whose equality has no single truth: its bytes decide
-    try:
-        return codec.encode(one) == codec.encode(other)
-    except Unencodable:
-        return False
 
 
 def _short(value: Any) -> str:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 
 from perdure import (
     END,
@@ -143,6 +148,66 @@ def test_equal_is_what_is_stored_alike() -> None:
     old = {"list": [1], "dict": {"a": 1}, "deep": {"a": [1, {"b": 0}]}, "same": {"a": 1, "b": [2]}}
     new = {"list": [True], "dict": {"a": 1.0}, "deep": {"a": [1, {"b": False}]}, "same": {"b": [2], "a": 1}}
     assert set(diff_values(old, new, Codec()).changed) == {"list", "dict", "deep"}
+
+
+@dataclass
+class Point:
+    x: Any
+
+
+class Model(BaseModel):
+    x: Any
+
+
+@dataclass(frozen=True)
+class Key:
+    x: Any
+
+
+NAN = float("nan")
+ALIKE: list[tuple[Any, Any]] = [
+    (NAN, float("-nan")),
+    ([NAN], [float("nan")]),
+    ({1, 2.5, NAN}, {float("nan"), 2.5, 1}),
+    ({1: "a", "b": 2}, {"b": 2, 1: "a"}),
+    (Point({"a": 1, "b": {3, 11, 19}}), Point({"b": {19, 11, 3}, "a": 1})),
+    (Model(x=Point(NAN)), Model(x=Point(float("nan")))),
+    ({Key(1)}, {Key(1)}),
+    (pa.table({"a": [1, 2]}), pa.concat_tables([pa.table({"a": [1]}), pa.table({"a": [2]})])),
+]
+APART: list[tuple[Any, Any]] = [
+    ({1}, {True}),
+    (frozenset([(1, 2)]), frozenset([(1, 2.0)])),
+    ({1: 2}, {True: 2}),
+    ({1: 2}, {1.0: 2}),
+    ({(0.0, "a"): 2}, {(-0.0, "a"): 2}),
+    (0.0, -0.0),
+    ([1], [1.0]),
+    (Point(1), Point(True)),
+    (Point([0.0]), Point([-0.0])),
+    (Point({1}), Point({True})),
+    (Model(x=1), Model(x=1.0)),
+    ({Key(1)}, {Key(True)}),
+    ({Key(1): 1}, {Key(1.0): 1}),
+    (Decimal("1.0"), Decimal("1.00")),
+    (np.float64(0.0), np.float64(-0.0)),
+]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["known", "opaque"])
+def test_one_is_not_true_at_any_depth(stored: bool) -> None:
+    """What lay in sets, keys and instances of classes was compared by `==`, to which 1 is True. Also where their code
+    is not at hand, as in a check of another version."""
+    codec = Codec([Point, Model, Key])
+    shown = Codec(opaque=True)
+
+    def given(value: Any) -> Any:
+        return shown.decode(*codec.encode(value)) if stored else value
+
+    for alike, pairs in ((True, ALIKE), (False, APART)):
+        for old, new in pairs:
+            diff = diff_values({"v": given(old)}, {"v": given(new)}, shown if stored else codec)
+            assert bool(diff.changed) is not alike, (old, new)
 
 
 def test_a_migration_that_returns_what_cannot_be_stored(store: CheckpointStore) -> None:
