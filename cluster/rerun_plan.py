@@ -140,26 +140,32 @@ class Planner:
 
 def batch_input(plan: RerunPlan, pace: Pace, graph: GraphRecord | None, mark: str) -> BatchState:
     """What the batch's thread begins with. `mark`: a text that no other batch has."""
+    return {
+        **_unbegun(plan.batch_id, plan.items, mark),
+        "effects": plan.effects,
+        "graph_key": graph.graph_key if graph is not None else "",
+        "version": graph.version if graph is not None else "",
+        "concurrency": pace.concurrency,
+        "rate": pace.rate,
+        "max_failures": pace.max_failures,
+    }
+
+
+def once_more(wishes: Mapping[str, Any], batch_id: str, items: Sequence[Item], mark: str) -> dict[str, Any]:
+    """What the thread of another batch begins with, which does the same with some of the items. `wishes`: the channels
+    of the first that say how; `mark`: a text that no other batch has."""
+    return {**wishes, **_unbegun(batch_id, items, mark)}
+
+
+def _unbegun(batch_id: str, items: Sequence[Item], mark: str) -> BatchState:
+    """What is known of any batch of which no item was begun."""
     return BatchState(
-        batch=plan.batch_id,
+        batch=batch_id,
         mark=mark,
-        items=[list(item) for item in plan.items],
-        effects=plan.effects,
-        graph_key=graph.graph_key if graph is not None else "",
-        version=graph.version if graph is not None else "",
-        concurrency=pace.concurrency,
-        rate=pace.rate,
-        max_failures=pace.max_failures,
+        items=[list(item) for item in items],
         begun=0,
         open=[],
         failures=0,
         accepted=0,
         paced=0.0,
     )
-
-
-def once_more(wishes: Mapping[str, Any], batch_id: str, items: Sequence[Item], mark: str) -> dict[str, Any]:
-    """What the thread of another batch begins with, which does the same with some of the items. `wishes`: the channels
-    of the first that say how; `mark`: a text that no other batch has."""
-    begun = {"begun": 0, "open": [], "failures": 0, "accepted": 0, "paced": 0.0}
-    return {**wishes, **begun, "batch": batch_id, "mark": mark, "items": [list(item) for item in items]}
