@@ -189,6 +189,9 @@ class NotRecorded(PerdureError):
         original: str,
         checkpoint_id: str,
         why: str,
+        index: int | None = None,
+        called: str = "",
+        recorded: str = "",
     ) -> None:
         super().__init__(
             f"{_thread(thread_id)}node {node!r} of graph {graph!r}, step {step}: {what} was not done. This is a re-run "
@@ -206,6 +209,12 @@ class NotRecorded(PerdureError):
         self.checkpoint_id = checkpoint_id
         """Id of its checkpoint from which it is."""
         self.why = why
+        self.index = index
+        """Number of the call; None where it was none that stopped the re-run."""
+        self.called = called
+        """The call, as people call it: `@task 'charge'`."""
+        self.recorded = recorded
+        """What was recorded in its place; empty if nothing was."""
 
 
 class ReceiveTimeout(PerdureError, TimeoutError):

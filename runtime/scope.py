@@ -67,7 +67,9 @@ class Scope:
         self.count += 1
         found = self.recorded.get(index) if self.recorded else None
         if self.replays and (found is None or (found.kind, found.name) != (kind, name)):
-            raise self.stop(f"its call {index} ({shown(kind, name)})", self._known_of(index, found))
+            called, why = shown(kind, name), self._known_of(index, found)
+            recorded = str(found) if found is not None else ""
+            raise self.stop(f"its call {index} ({called})", why, index=index, called=called, recorded=recorded)
         return index, self.confirm(index, kind, name, found)
 
     @property
@@ -75,16 +77,13 @@ class Scope:
         """Whether the task does nothing but what its original recorded."""
         return self.task.original is not None and self.task.original.strict
 
-    def stop(self, what: str, why: str) -> Unrecorded:
+    def stop(
+        self, what: str, why: str, *, index: int | None = None, called: str = "", recorded: str = ""
+    ) -> Unrecorded:
         """Stop a task of a re-run that is not to do `what`: what it goes on to do has no part in its outcome."""
-        error = self._not_recorded(what, why)
-        self.unrecorded = self.unrecorded or error
-        return Unrecorded(error)
-
-    def _not_recorded(self, what: str, why: str) -> NotRecorded:
         original, origin = self.task.original, self.desk.origin
         assert original is not None, "only a re-run has an original"
-        return NotRecorded(
+        error = NotRecorded(
             origin.thread_id,
             origin.graph,
             self.task.node,
@@ -93,7 +92,12 @@ class Scope:
             original=original.thread_id,
             checkpoint_id=original.checkpoint,
             why=why,
+            index=index,
+            called=called,
+            recorded=recorded,
         )
+        self.unrecorded = self.unrecorded or error
+        return Unrecorded(error)
 
     def _known_of(self, index: int, found: Call | None) -> str:
         """What the original recorded instead of a call."""
