@@ -40,7 +40,7 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.OK: "done; a run that was followed has succeeded",
     Exit.FAILED: "the run failed; of `store` and `many`: something was found damaged, or left undone; "
-    "of `replay-check`: a thread diverges",
+    "of `replay-check`: a thread diverges, or none was checked",
     Exit.USAGE: "wrong usage or input, or the thread is in no state to take it",
     Exit.INTERRUPTED: "the run waits for an answer: perdure resume",
     Exit.PAUSED: "the run is paused, with a reason: perdure resume, or perdure retry",

@@ -38,23 +38,33 @@ def replay_check_command(
     """Run a new version of a graph over recorded threads, with what they recorded, and say where it would diverge.
 
     The nodes run in this process, on copies in memory: the store is only read, and no cluster is needed. Exit code 1 if
-    any thread diverges.
+    any thread diverges, or if there was none to check.
     """
     graph = load_graph(reference)
     with call.opened() as store, redirect_stdout(sys.stderr):  # what nodes print is no part of the answer
         found = list(replay_check(store, graph, where, limit=limit, sample=read_sample(sample), states=states))
     diverged = [one for one in found if one.divergence is not None]
     skipped = [one for one in found if one.skipped]
+    checked = len(found) - len(skipped)
     notes = [
-        f"{len(found) - len(skipped):,} threads of graph {graph.name!r} checked with version {graph.version!r}, "
-        f"{len(diverged):,} diverge"
+        f"{checked:,} threads of graph {graph.name!r} checked with version {graph.version!r}, {len(diverged):,} diverge"
     ]
     notes += [f"{len(skipped):,} skipped, such as {skipped[0].thread_id}: {skipped[0].skipped}"] if skipped else []
+    if not checked:
+        # A selection that finds nothing is a mistake in a pipeline, which must not go on to deploy for it.
+        notes.append(
+            "nothing was checked: choose other threads, or look whether the store and the graph's name are right"
+        )
     return Answer(
-        document={"graph": graph.name, "version": graph.version, "threads": [asdict(one) for one in found]},
+        document={
+            "graph": graph.name,
+            "version": graph.version,
+            "checked": checked,
+            "threads": [asdict(one) for one in found],
+        },
         shown=(_table(diverged),) if diverged else (),
         notes=tuple(notes),
-        code=Exit.FAILED if diverged else Exit.OK,
+        code=Exit.OK if checked and not diverged else Exit.FAILED,
     )
 
 

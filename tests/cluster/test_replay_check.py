@@ -14,7 +14,7 @@ import pytest
 
 from perdure import END, START, Command, CompiledGraph, InputError, Migration, interrupt, sleep, task
 from perdure.cluster.choosing import Where
-from perdure.cluster.cli.call import Call
+from perdure.cluster.cli.call import Answer, Call
 from perdure.cluster.cli.exits import Exit
 from perdure.cluster.cli.replay_checking import replay_check_command
 from perdure.cluster.replay_check import Checked, replay_check
@@ -250,6 +250,16 @@ class Here(Call):
         yield self.handed
 
 
+def command(store: CheckpointStore, reference: str, **wishes: Any) -> Answer:
+    call = Here()
+    object.__setattr__(call, "handed", store)
+    options = {"limit": None, "sample": None, "states": True, **_NO_OPTIONS, **wishes}
+    return replay_check_command(call, reference=reference, **options)
+
+
+_NO_OPTIONS = dict.fromkeys(("thread", "graph", "status", "tag", "metadata", "error", "since", "until"))
+
+
 @pytest.mark.parametrize(("said", "code"), [("last", Exit.OK), ("changed", Exit.FAILED)])
 def test_the_command(said: str, code: Exit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     store = MemoryStore()
@@ -267,11 +277,7 @@ def test_the_command(said: str, code: Exit, tmp_path: Path, monkeypatch: pytest.
     """
     (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
     monkeypatch.syspath_prepend(str(tmp_path))
-    call = Here()
-    object.__setattr__(call, "handed", store)
-    answer = replay_check_command(
-        call, reference=f"{module}:graph", limit=None, sample=None, states=True, **_NO_OPTIONS
-    )
+    answer = command(store, f"{module}:graph")
     assert answer.code is code
     ((thread,), printed) = answer.document["threads"], capsys.readouterr()
     assert printed.out == ""
@@ -282,4 +288,26 @@ def test_the_command(said: str, code: Exit, tmp_path: Path, monkeypatch: pytest.
     assert answer.notes[0].endswith(f"checked with version '2', {int(code)} diverge")
 
 
-_NO_OPTIONS = dict.fromkeys(("thread", "graph", "status", "tag", "metadata", "error", "since", "until"))
+def test_a_check_of_nothing_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A selection that found no thread, by a mistake in it, let the pipeline deploy whatever it was."""
+    (tmp_path / "replayed_nothing.py").write_text(
+        "from tests.runtime.engine import chain, says\n"
+        "graph = chain({'first': says('first')}, None, name='small')\n"
+        "other = chain({'first': says('first')}, None, name='other')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    store = MemoryStore()
+    small = chain({"first": says("first")}, store, name="small")
+    small.invoke({}, config("t"))
+    assert command(store, "replayed_nothing:graph", sample=0.1).code is Exit.OK
+    for answer in (
+        command(store, "replayed_nothing:other"),
+        command(store, "replayed_nothing:graph", status=["failed"]),
+    ):
+        assert answer.code is Exit.FAILED
+        assert answer.document["checked"] == 0
+        assert answer.notes[-1].startswith("nothing was checked")
+    small.fork(small.get_state(config("t")).config, thread_id="inherits")
+    only = command(store, "replayed_nothing:graph", thread=["inherits"])
+    assert only.code is Exit.FAILED
+    assert (only.document["checked"], "1 skipped, such as inherits" in only.notes[1]) == (0, True)
