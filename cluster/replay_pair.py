@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..runtime.calls import FUNCTIONS, CallKind, shown
+from ..runtime.calls import FUNCTIONS, CallKind, Stop, shown
 from ..runtime.control import RUN_CHANNEL, Control, Next
 from ..runtime.diffs import StateDiff, diff_values
 from ..runtime.errors import NotRecorded
@@ -94,7 +94,8 @@ class Pair:
             if came >= last and begun.tells_nothing_against(path, error):
                 continue
             if isinstance(error, NotRecorded):
-                return came, self._at(came, "effect", error.node, f"{error.what}: the thread {begun.why(path, error)}")
+                stop = begun.stop(path) if came >= last else None
+                return came, self._at(came, "effect", error.node, f"{error.what}: the thread {_why(error, stop)}")
             return came, self._at(came, "failed", node, f"{type(error).__name__}: {error}")
         return None
 
@@ -129,7 +130,7 @@ class LastStep:
         tasks = self._tasks
         if path in tasks.results:
             return False
-        stop = tasks.stops.get(path)
+        stop = self.stop(path)
         if not isinstance(error, NotRecorded):
             # It fails as the thread did, or in a task of which nothing is known.
             return self.failed or bool(path and stop is None and path not in tasks.calls)
@@ -141,14 +142,24 @@ class LastStep:
             # Calls that were made side by side with that at which it waits may have no record yet.
             return error.index < stop.index or (error.index, error.called) == (stop.index, shown(stop.kind, stop.name))
         # The exception of a @task is not recorded: it may have been this one that failed.
-        return not self.failed or error.called.startswith(FUNCTIONS[CallKind.TASK])
+        return not self.failed or _is_task(error)
 
-    def why(self, path: str, error: NotRecorded) -> str:
-        """Why the thread has no record of a call."""
-        stop = self._tasks.stops.get(path)
-        if stop is None or error.recorded or path in self._tasks.results:
-            return error.why
+    def stop(self, path: str) -> Stop | None:
+        """Where a task waits."""
+        return self._tasks.stops.get(path)
+
+
+def _why(error: NotRecorded, stop: Stop | None) -> str:
+    """Why a thread, whose task waits at `stop`, has no record of what `error` says."""
+    if error.index is None or error.recorded:
+        return error.why
+    if stop is not None:
         return f"waits at its call {stop.index} ({shown(stop.kind, stop.name)})"
+    return f"{error.why} (of a @task that raised there is no record)" if _is_task(error) else error.why
+
+
+def _is_task(error: NotRecorded) -> bool:
+    return error.called.startswith(FUNCTIONS[CallKind.TASK])
 
 
 def _by_its_code(store: CheckpointStore, way: Way) -> bool:

@@ -124,7 +124,7 @@ def test_a_task_that_had_finished_in_the_open_step(more: bool) -> None:
     store = MemoryStore()
     both(False, store).invoke({}, THREAD)
     if more:
-        assert effect(store, both(True, None)).endswith("the thread recorded nothing beyond call 0")
+        assert "the thread recorded nothing beyond call 0" in effect(store, both(True, None))
     else:
         assert away(store, both(False, None)) is None
 
@@ -150,6 +150,49 @@ def test_what_failed_in_a_task_has_no_record_of_that() -> None:
     mended = away(store, graph(lambda state: {"items": [one()]}))
     assert mended is not None
     assert (mended.kind, mended.node) == ("status", "node")
+
+
+def test_what_caught_the_failure_of_a_task_is_told_of_with_a_hint() -> None:
+    def falls_back(state: Any) -> Any:
+        try:
+            return {"items": [broken()]}
+        except ValueError:
+            return {"items": ["without"]}
+
+    store = waiting(falls_back)
+    assert effect(store, graph(falls_back)).endswith("no call there (of a @task that raised there is no record)")
+
+
+def test_a_call_without_a_record_before_the_step_in_which_the_thread_waits() -> None:
+    """Its reason was looked for in that step, where the same node may wait for something else."""
+
+    def loop(early: bool, store: CheckpointStore | None) -> CompiledGraph:
+        def node(state: Any) -> Any:
+            if state.get("items"):
+                return {"items": [interrupt("?")]}
+            return {"items": [one(), two()] if early else [one()]}
+
+        builder = wire({"node": node}, [(START, "node")])
+        return builder.add_conditional_edges("node", lambda state: "node").compile(store, name="g")
+
+    store = MemoryStore()
+    loop(False, store).invoke({}, THREAD)
+    assert away(store, loop(False, None)) is None
+    assert "recorded nothing beyond call 0" in effect(store, loop(True, None))
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_a_node_that_keeps_no_record_is_checked_up_to_it(stands: bool) -> None:
+    def acting(store: CheckpointStore | None) -> CompiledGraph:
+        builder = wire({"first": says("first")}, [(START, "first"), ("first", "acts"), ("acts", END)])
+        acts = asks("?") if stands else says("acted")
+        return builder.add_node("acts", acts, effects=True).compile(store, name="g")
+
+    store = MemoryStore()
+    acting(store).invoke({}, THREAD)
+    found = away(store, acting(None))
+    assert (found is None) is stands
+    assert found is None or (found.kind, found.node) == ("effect", "acts")
 
 
 def test_what_ended_at_its_limit_of_steps_was_not_ended_by_its_nodes() -> None:
