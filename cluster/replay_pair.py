@@ -9,7 +9,7 @@ from ..runtime.calls import FUNCTIONS, CallKind, Stop, shown
 from ..runtime.control import RUN_CHANNEL, Control, Next
 from ..runtime.diffs import StateDiff, diff_values
 from ..runtime.errors import NotRecorded
-from ..runtime.failures import decode_failure
+from ..runtime.failures import Failure, decode_failure
 from ..runtime.position import Position
 from ..runtime.restore import add_pending, load_values
 from ..runtime.snapshots import checkpoint_id
@@ -121,7 +121,8 @@ class LastStep:
     def __init__(self, store: CheckpointStore, way: Way, reader: HistoryReader, codec: Codec) -> None:
         self._tasks = Position()
         add_pending(self._tasks, reader, way.stands[way.last].seq, codec)
-        self.failed = way.record.status is Status.FAILED and _by_its_code(store, way)
+        self._failure = _failure(store, way)
+        self.failed = way.record.status is Status.FAILED and not _cut_off(self._failure)
         """The code of the thread has ended it, by an error in this step: no limit, and nobody from outside."""
 
     def tells_nothing_against(self, path: str, error: BaseException) -> bool:
@@ -141,8 +142,15 @@ class LastStep:
         if stop is not None:
             # Calls that were made side by side with that at which it waits may have no record yet.
             return error.index < stop.index or (error.index, error.called) == (stop.index, shown(stop.kind, stop.name))
-        # The exception of a @task is not recorded: it may have been this one that failed.
-        return not self.failed or _is_task(error)
+        return not self.failed or (_is_task(error) and self._may_have_raised(path, error.index))
+
+    def _may_have_raised(self, path: str, index: int) -> bool:
+        """Whether a `@task` call without a record may be one that the thread made: an exception is not recorded, nor
+        what ran side by side with a call that raised."""
+        failure = self._failure
+        if failure is None or failure.path != path:
+            return True  # several tasks may fail in a step, and of one of them is kept why
+        return failure.call is not None and index <= failure.call
 
     def stop(self, path: str) -> Stop | None:
         """Where a task waits."""
@@ -162,12 +170,17 @@ def _is_task(error: NotRecorded) -> bool:
     return error.called.startswith(FUNCTIONS[CallKind.TASK])
 
 
-def _by_its_code(store: CheckpointStore, way: Way) -> bool:
-    for run in store.runs(way.record.thread_id):
-        if run.run == way.record.run and run.error:
-            failure = decode_failure(run.error)
-            return not failure.limit and failure.type.rpartition(".")[2] != NotRecorded.__qualname__
-    return True
+def _failure(store: CheckpointStore, way: Way) -> Failure | None:
+    """How the run of a thread failed."""
+    run = next((run for run in store.runs(way.record.thread_id) if run.run == way.record.run), None)
+    return decode_failure(run.error) if run is not None and run.error else None
+
+
+def _cut_off(failure: Failure | None) -> bool:
+    """Whether a run came to its limit of steps, or was a re-run that came to the end of its own original's record."""
+    if failure is None:
+        return False
+    return bool(failure.limit) or failure.type.rpartition(".")[2] == NotRecorded.__qualname__
 
 
 def _wanted(stand: Stand, left_out: set[str]) -> dict[str, int]:

@@ -69,17 +69,17 @@ def _outcome(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 — whatever a node raises is its outcome
-        return failure(task, error), error if isinstance(error, Exception) else None
+        return failure(task, error, scope.raised), error if isinstance(error, Exception) else None
     finally:
         SCOPE.reset(token)
 
 
-def failure(task: Task, error: BaseException) -> Failed:
-    """The outcome of a task whose node raised."""
+def failure(task: Task, error: BaseException, call: int | None = None) -> Failed:
+    """The outcome of a task whose node raised; `call` as in `Failed`."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     shown = "".join(traceback.format_exception(error, limit=-20))
-    return Failed(task.path, task.node, name, str(error), shown, exception=error)
+    return Failed(task.path, task.node, name, str(error), shown, call=call, exception=error)
 
 
 def _attempt(step: Step, scope: Scope, node: Node, portal: Callable[[], Portal], started: float) -> Done:

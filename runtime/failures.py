@@ -20,6 +20,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
     limit: int = 0
     """The recursion limit, where that is what was reached."""
+    call: int | None = None
+    """See `Failed.call`."""
 
 
 # Bytes that are not ours also fail as text (a ValueError) and by their depth.
@@ -50,6 +52,7 @@ def of_task(failed: Failed, step: int) -> Failure:
         path=failed.path,
         step=step,
         traceback=failed.traceback,
+        call=failed.call,
     )
 
 

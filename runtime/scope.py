@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,7 +34,7 @@ class Suspended(BaseException):
 class Scope:
     """One execution of a task: numbers its calls, and knows those that are recorded."""
 
-    __slots__ = ("attempt", "beat", "checkpoint", "count", "desk", "recorded", "task", "unrecorded")
+    __slots__ = ("attempt", "beat", "checkpoint", "count", "desk", "raised", "recorded", "task", "unrecorded")
 
     def __init__(self, task: Task, desk: Desk) -> None:
         self.task = task
@@ -40,6 +42,8 @@ class Scope:
         self.count = 0
         self.checkpoint = False
         """The node asked for a full checkpoint."""
+        self.raised: int | None = None
+        """Number of the last `@task` call of this attempt that raised. It is not recorded."""
         self.unrecorded: NotRecorded | None = None
         """The first thing that was to be done in a re-run and that its original did not record."""
         past = task.past
@@ -115,6 +119,15 @@ class Scope:
                 origin.graph, self.task.node, origin.thread_id, index, recorded=str(found), called=shown(kind, name)
             )
         return found
+
+    @contextmanager
+    def noting(self, index: int) -> Iterator[None]:
+        """Around what a `@task` call does that is not recorded yet."""
+        try:
+            yield
+        except BaseException:
+            self.raised = index if self.raised is None else max(self.raised, index)
+            raise
 
     def keep(self, index: int, call: Call) -> None:
         """Note a call that was recorded meanwhile."""

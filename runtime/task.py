@@ -100,6 +100,8 @@ class Failed:
     """The process that ran it died."""
     cancelled: bool = False
     """It was stopped from outside, because the thread is being cancelled or its owner stops."""
+    call: int | None = None
+    """Number of the last `@task` call that raised in the node, before or while that did; None if there was none."""
     exception: BaseException | None = field(default=None, compare=False)
     """The exception itself, where it happened in this process."""
 

@@ -98,8 +98,9 @@ class SyncTask(_TaskFunction):
         if recorded is None:
             recorded = scope.confirm(index, CallKind.TASK, self._name, scope.desk.wait(scope.enter(index)))
         if recorded is None:
-            result = self._run(index, args, named)
-            recorded = scope.desk.wait(scope.record(index, Call(CallKind.TASK, self._name, result)))
+            with scope.noting(index):
+                result = self._run(index, args, named)
+                recorded = scope.desk.wait(scope.record(index, Call(CallKind.TASK, self._name, result)))
         scope.keep(index, recorded)
         return recorded.value
 
@@ -129,8 +130,9 @@ class AsyncTask(_TaskFunction):
         if recorded is None:
             recorded = scope.confirm(index, CallKind.TASK, self._name, await _answered(scope, scope.enter(index)))
         if recorded is None:
-            result = await self._run(index, args, named)
-            recorded = await _answered(scope, scope.record(index, Call(CallKind.TASK, self._name, result)))
+            with scope.noting(index):
+                result = await self._run(index, args, named)
+                recorded = await _answered(scope, scope.record(index, Call(CallKind.TASK, self._name, result)))
         scope.keep(index, recorded)
         return recorded.value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -150,6 +151,43 @@ def test_what_failed_in_a_task_has_no_record_of_that() -> None:
     mended = away(store, graph(lambda state: {"items": [one()]}))
     assert mended is not None
     assert (mended.kind, mended.node) == ("status", "node")
+
+
+def test_a_call_more_of_a_node_that_failed_by_itself() -> None:
+    """No call of it had raised, so that another one is none of those that it had made."""
+
+    def node(*calls: Any) -> Node:
+        def fails(state: Any) -> Any:
+            for call in calls:
+                call()
+            raise KeyError("by itself")
+
+        return fails
+
+    store = MemoryStore()
+    with pytest.raises(KeyError):
+        graph(node(one), store).invoke({}, THREAD)
+    assert away(store, graph(node(one))) is None
+    assert "call 1 (@task 'two')" in effect(store, graph(node(one, two)))
+
+
+def test_failures_that_were_caught_before_the_last_and_raised_on() -> None:
+    def tries_twice(state: Any) -> Any:
+        with suppress(ValueError):
+            broken()
+        broken()
+
+    def raises_on(state: Any) -> Any:
+        try:
+            broken()
+        except ValueError as error:
+            raise KeyError("another") from error
+
+    for node, kind in ((tries_twice, ValueError), (raises_on, KeyError)):
+        store = MemoryStore()
+        with pytest.raises(kind):
+            graph(node, store).invoke({}, THREAD)
+        assert away(store, graph(node)) is None
 
 
 def test_what_caught_the_failure_of_a_task_is_told_of_with_a_hint() -> None:
