@@ -8,16 +8,11 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
-import ray
-
 from perdure import Client, Status, ThreadHandle
-from perdure.actors.names import NAMESPACE
 
 from .cluster import Bench
 from .marks import Mark
@@ -32,10 +27,8 @@ class Recovery:
     """One kill. Milliseconds."""
 
     total: float
-    seen: float
-    """Until a caller's pending call to the dead actor failed: the signal that the supervisor waits for."""
     asked: float
-    """From there until a spare was about to claim the thread."""
+    """Until the supervisor had seen the death, and a spare was about to claim the thread."""
     started: float
     """From there until the node ran: claim, load, restore."""
 
@@ -66,9 +59,6 @@ def _kill(bench: Bench, client: Client, thread: ThreadHandle, owner: Mark) -> tu
     info = thread.info
     if info.status is not Status.RUNNING:
         raise RuntimeError(f"the thread no longer runs: {info}")
-    seen: Future[int] = Future()
-    handle = ray.get_actor(info.owner, namespace=NAMESPACE)
-    handle.watch.remote().future().add_done_callback(lambda done: seen.set_result(time.monotonic_ns()))
     time.sleep(random.uniform(0.005, 0.05))
     skew = time.time_ns() - time.monotonic_ns()
     killed = time.monotonic_ns()
@@ -76,10 +66,7 @@ def _kill(bench: Bench, client: Client, thread: ThreadHandle, owner: Mark) -> tu
     mark = _next_owner(bench, client, thread, owner)
     # The new owner's first commit comes at the end of this node: until then the row has the time of the claim.
     claimed = int(thread.info.updated_at * 1e9) - skew
-    crash = seen.result(SPARE_TIMEOUT)
-    points = [killed, crash, claimed, mark.at]
-    first, second, third = ((after - before) / 1e6 for before, after in pairwise(points))
-    return Recovery((mark.at - killed) / 1e6, first, second, third), mark
+    return Recovery((mark.at - killed) / 1e6, (claimed - killed) / 1e6, (mark.at - claimed) / 1e6), mark
 
 
 def _next_owner(bench: Bench, client: Client, thread: ThreadHandle, owner: Mark) -> Mark:
@@ -111,7 +98,7 @@ def _report(report: Report, found: list[Recovery], kills: int, spares: int, info
         Line("p99", f"{p99:.1f} ms", f"target {P99_TARGET:g} ms", met=p99 <= P99_TARGET),
         Line("fastest, slowest", f"{min(totals):.1f}, {max(totals):.1f} ms"),
     ]
-    for name, label in (("seen", "kill to crash seen"), ("asked", "to spare asked"), ("started", "to node running")):
+    for name, label in (("asked", "kill to spare asked"), ("started", "to node running")):
         part = [getattr(one, name) for one in found]
         lines.append(Line(f"  {label}", f"{median(part):.1f} ms", f"p99 {percentile(part, 0.99):.1f} ms"))
     lines.append(Line("epoch, crashes since progress", f"{info.epoch}, {info.crashes}", f"{info.seq:,} commits"))
