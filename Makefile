@@ -5,8 +5,8 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUPPORTED)' >/dev/null 2>&1; then command -v "$$name"; break; fi; done)
 BIN := .venv/bin
-# Tests with Ray in two processes, all others in a third one (tests/side_by_side.py).
-SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
+# All tests with Ray in one process, all others in a second one (tests/side_by_side.py).
+SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo chaos test test-full bench lint clean

@@ -20,7 +20,7 @@ from perdure.cluster.head import stop_head
 from tests.servers.cluster import ClusterDatabase, RedisCluster
 from tests.servers.postgres import PostgresDatabases, PostgresServer
 from tests.servers.redis import RedisDatabase, RedisServer
-from tests.side_by_side import RayTogether, check_places, check_servers, longest_first
+from tests.side_by_side import RayTogether, check_places, check_servers
 
 DESELECTED = pytest.StashKey[int]()
 
@@ -55,7 +55,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RayToge
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     check_places(items)
-    longest_first(items)
     if config.getoption("--full"):
         return
     left_out = [item for item in items if item.get_closest_marker("full")]
