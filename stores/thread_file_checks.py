@@ -8,12 +8,12 @@ not brought into one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ParamSpec
 
 from .arguments import check_id, check_json, check_message, check_metadata, check_thread
 from .errors import StoreMisuse
-from .records import LOADING, UNDELIVERED, GraphRecord, Message, RunRecord, Segment, ThreadImage, ThreadRecord
+from .records import LOADING, RERUN, UNDELIVERED, GraphRecord, Message, RunRecord, Segment, ThreadImage, ThreadRecord
 from .retention import READABLE
 from .transitions import first_of
 
@@ -116,12 +116,11 @@ def _times(*times: float) -> Iterator[str]:
 
 
 def _mark(row: ThreadRecord) -> Iterator[str]:
-    try:
-        replays = row.replays
-    except (KeyError, TypeError, ValueError):
-        yield "its mark as a re-run names no commit"
-        return
-    if replays is not None:
+    mark, replays = row.metadata.get(RERUN), row.replays
+    if replays is None:
+        if isinstance(mark, Mapping) and mark.get("recorded") is True:
+            yield "its mark as a re-run names no commit"
+    else:
         yield from _refused(check_id, "thread id", replays.thread_id)
         if not 0 <= replays.seq < _LARGEST:
             yield f"it re-runs what follows commit {replays.seq}"
