@@ -81,6 +81,7 @@ class Service:
             self.store, self.clock, settings.sweep.total_seconds(), self.chores, self, self._share.has
         )
         self._noted = False
+        self._looking = asyncio.Lock()
         """The store knows how this service runs."""
         self._preloaded: dict[str, str] = {}
         """Which actor has read the state of a thread that is about to wake, by the thread's id."""
@@ -138,10 +139,11 @@ class Service:
 
     async def look_around(self) -> None:
         """See which nodes there are, and what of the service is being drained. Raises `StoreError`."""
-        drain = await asyncio.to_thread(read_drain, self.store)
-        nodes = await asyncio.to_thread(living_nodes)
-        self._roster.closed = drain.service
-        self._roster.nodes = {node.node_id: node.node_id not in drain.nodes for node in nodes}
+        async with self._looking:  # one after the other: what was read first must not be what is remembered last
+            drain = await asyncio.to_thread(read_drain, self.store)
+            nodes = await asyncio.to_thread(living_nodes)
+            self._roster.closed = drain.service
+            self._roster.nodes = {node.node_id: node.node_id not in drain.nodes for node in nodes}
         self._crew.pass_on_drain()
         self.act()
 

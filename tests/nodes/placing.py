@@ -39,7 +39,10 @@ def spread(
     """Threads by the node that they run on, at least two; and one of `nodes` that has some."""
     found: dict[str, list[Counting]] = {}
     while not (has := sorted(found.keys() & set(nodes))) or sum(map(len, found.values())) < 2:
-        assert sum(map(len, found.values())) < 10, f"no thread runs on any of {nodes}: {sorted(found)}"
+        assert sum(map(len, found.values())) < 16, (
+            f"no thread runs on any of {nodes}: {sorted(found)} of {sorted(machines.names().values())}; "
+            f"{nodes_of(client, machines)}; {client.actors()}"
+        )
         running = start_counting(client, folder, ("async", "sync")[len(found) % 2])
         found.setdefault(node_of(client, machines, running), []).append(running)
     return has[0], found
