@@ -22,7 +22,8 @@ from ..runtime.settled import Settled
 from ..runtime.writer import Writer
 from ..stores.base import CheckpointStore
 from ..stores.errors import Fenced, StoreError, StoreUnavailable
-from ..stores.records import Claimed, ThreadRecord
+from ..stores.operations import Claimed
+from ..stores.records import ThreadRecord
 from .fanout import RayExecutor
 from .remote_desk import Reply
 from .scheduler import Life, Rest, Scheduler

@@ -16,7 +16,8 @@ from ..runtime.clock import Clock
 from ..runtime.meaning import RuntimeMeaning
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreError
-from ..stores.records import ENDED, PARKED, ThreadFilter
+from ..stores.operations import ThreadFilter
+from ..stores.records import ENDED, PARKED
 from ..stores.tidying import Progress, Tidier
 
 LOGGER = logging.getLogger("perdure.housekeeping")

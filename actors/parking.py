@@ -9,7 +9,8 @@ from ..runtime.clock import Clock
 from ..runtime.payloads import CANCEL
 from ..stores.base import CheckpointStore
 from ..stores.errors import InboxChanged, StoreError
-from ..stores.records import RUN_KINDS, UNDELIVERED, Commit, Message, RunUpdate, Status, ThreadRecord
+from ..stores.operations import Commit, RunUpdate
+from ..stores.records import RUN_KINDS, UNDELIVERED, Message, Status, ThreadRecord
 
 
 def park(store: CheckpointStore, claimed: ThreadRecord, clock: Clock, reason: str) -> None:

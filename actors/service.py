@@ -17,8 +17,9 @@ import ray
 
 from ..runtime.clock import SystemClock
 from ..stores.errors import FINAL, StoreError, UnknownThread
+from ..stores.operations import ThreadFilter
 from ..stores.processes import ProcessId
-from ..stores.records import SERVICE, Status, ThreadFilter, ThreadRecord
+from ..stores.records import SERVICE, Status, ThreadRecord
 from .backoff import restart_delay
 from .capacity import plan_shared
 from .charging import charged, shares

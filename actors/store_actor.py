@@ -12,25 +12,20 @@ from ..stores.addresses import MEMORY_URL
 from ..stores.base import CheckpointStore, CommitResult, NewThread, TakeResult
 from ..stores.errors import StoreError, StoreUnavailable, ThreadExists
 from ..stores.memory import MemoryStore
-from ..stores.records import (
+from ..stores.operations import (
     Amendment,
     Claim,
     Commit,
     Delivery,
     Expect,
     Fork,
-    GraphRecord,
-    Message,
-    OwnerRecord,
     Reached,
-    RunRecord,
-    Segment,
     StoreStats,
     ThreadFilter,
     ThreadImage,
     ThreadPage,
-    ThreadRecord,
 )
+from ..stores.records import GraphRecord, Message, OwnerRecord, RunRecord, Segment, ThreadRecord
 from .names import NAMESPACE, service_key, store_name
 from .settings import ServiceSettings
 

@@ -25,8 +25,9 @@ from ..runtime.ports import LoopLimits
 from ..runtime.preload import preload
 from ..runtime.writer import Writer
 from ..stores.errors import FINAL, StoreError
+from ..stores.operations import Claim, Claimed
 from ..stores.processes import ProcessId
-from ..stores.records import Claim, Claimed, GraphRecord, OwnerRecord
+from ..stores.records import GraphRecord, OwnerRecord
 from .errors import GraphLoadError, ServiceError
 from .fanout import RayExecutor
 from .grouping import NodeTimes

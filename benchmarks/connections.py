@@ -36,8 +36,9 @@ from rich.console import Console
 
 from perdure.stores.base import CommitResult
 from perdure.stores.errors import StoreError
+from perdure.stores.operations import Commit, Committed
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.records import Commit, Committed, ThreadRecord
+from perdure.stores.records import ThreadRecord
 from perdure.stores.sealing import Encoded
 from perdure.stores.segment_codec import encode_segment
 from perdure.stores.segments import Kind, Row

@@ -25,19 +25,8 @@ from ..stores.arguments import check_retention
 from ..stores.base import CheckpointStore
 from ..stores.deletion import delete_thread
 from ..stores.errors import Refused, StoreMisuse, ThreadExists, ThreadHeld
-from ..stores.records import (
-    ENDED,
-    LOADING,
-    SERVICE,
-    Amendment,
-    Delivery,
-    Expect,
-    GraphRecord,
-    Message,
-    Retention,
-    Status,
-    ThreadRecord,
-)
+from ..stores.operations import Amendment, Delivery, Expect
+from ..stores.records import ENDED, LOADING, SERVICE, GraphRecord, Message, Retention, Status, ThreadRecord
 from ..stores.retention import SETTING, retention_data, retention_from
 from .dataset import BATCH_ROWS, history_batches, history_table
 from .dataset_selection import HistoryOptions

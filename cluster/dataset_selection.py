@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, TypedDict, get_args
 
 from ..runtime.errors import InputError
-from ..stores.records import Status, ThreadFilter
+from ..stores.operations import ThreadFilter
+from ..stores.records import Status
 from .dataset_rows import HistoryKind
 from .statuses import read_statuses
 

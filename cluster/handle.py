@@ -24,7 +24,8 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import Refused, ThreadHeld
 from ..stores.history import HistoryReader
-from ..stores.records import LOADING, PARKED, SERVICE, Expect, Message, RunRecord, Status, ThreadRecord
+from ..stores.operations import Expect
+from ..stores.records import LOADING, PARKED, SERVICE, Message, RunRecord, Status, ThreadRecord
 from .errors import Cancelled, ClientError, Interrupted, Paused
 from .looks import deadline_of, looks
 from .travel import LIVE, ThreadTravel

@@ -17,7 +17,8 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.deletion import delete_thread
 from ..stores.errors import FINAL, Refused, ThreadReferenced, UnknownThread
-from ..stores.records import Amendment, ThreadRecord
+from ..stores.operations import Amendment
+from ..stores.records import ThreadRecord
 from .amounts import check_whole
 from .choosing import Choice, Where, chosen
 from .handle import UNSET, ThreadHandle

@@ -16,7 +16,8 @@ from ..runtime.snapshots import SnapshotReader, StateSnapshot, checkpoint_seq
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.history import HistoryReader
-from ..stores.records import RunRecord, Status, ThreadFilter, ThreadRecord
+from ..stores.operations import ThreadFilter
+from ..stores.records import RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind
 from .dataset import BATCH_ROWS, Progress, history_batches
 from .dataset_selection import HistoryOptions

@@ -10,7 +10,8 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable, UnknownCheckpoint
 from ..stores.history import HistoryReader
-from ..stores.records import Message, RunUpdate, Status
+from ..stores.operations import RunUpdate
+from ..stores.records import Message, Status
 from .breakpoints import keep_pinned, with_change
 from .calls import Call, CallKind
 from .commands import END, START, Send

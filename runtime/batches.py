@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 from ..stores.errors import StoreError, StoreUnavailable, ThreadExists, UnknownThread
-from ..stores.records import SERVICE, Delivery, Message, Retention, Status, ThreadRecord
+from ..stores.operations import Delivery
+from ..stores.records import SERVICE, Message, Retention, Status, ThreadRecord
 from .clock import SystemClock
 from .commands import END, START
 from .desk import Surroundings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..stores.base import CheckpointStore
 from ..stores.history import HistoryReader
-from ..stores.records import Amendment
+from ..stores.operations import Amendment
 from .control import Control
 from .errors import InputError
 from .restore import load_control

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..stores.codec import Codec
-from ..stores.records import PARKED, RUNNABLE, Expect, Message
+from ..stores.operations import Expect
+from ..stores.records import PARKED, RUNNABLE, Message
 from .clock import Clock
 from .options import RunOptions, breakpoints
 from .payloads import BREAKPOINTS, BreakpointsPayload, pack

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
-from ..stores.records import UNDELIVERED, Commit, RunUpdate, Status
+from ..stores.operations import Commit, RunUpdate
+from ..stores.records import UNDELIVERED, Status
 from ..stores.segments import Kind, Row
 
 

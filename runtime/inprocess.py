@@ -11,7 +11,8 @@ from typing import Any
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import ClaimLost, Refused, ThreadHeld, UnknownThread
-from ..stores.records import IN_PROCESS, LOADING, PARKED, Expect, Message, Status, ThreadRecord
+from ..stores.operations import Expect
+from ..stores.records import IN_PROCESS, LOADING, PARKED, Message, Status, ThreadRecord
 from .breakpoints import ACCEPTS_BREAKPOINTS, breakpoints_message
 from .cache import ReadCache
 from .clock import Clock

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..stores.base import CommitResult
 from ..stores.codec import Codec, Encoding
-from ..stores.records import Commit, Committed, Message, Status, ThreadRecord
+from ..stores.operations import Commit, Committed
+from ..stores.records import Message, Status, ThreadRecord
 from .clock import Clock
 from .drive import Driver
 from .errors import PerdureError

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..stores.codec import Codec
-from ..stores.records import Message, RunUpdate, Status
+from ..stores.operations import RunUpdate
+from ..stores.records import Message, Status
 from ..stores.segments import Kind, Row
 from .calls import Call, Stop, encode_call, encode_stop
 from .checkpoints import EVERY_STEP, ON_REQUEST

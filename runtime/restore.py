@@ -11,7 +11,8 @@ from ..stores.codec import Codec
 from ..stores.columns import columns_of
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
-from ..stores.records import Claimed, RunRecord, Status, ThreadRecord
+from ..stores.operations import Claimed
+from ..stores.records import RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind, Row
 from .cache import ReadCache
 from .calls import Call, CallKind, Calls, decode_call, decode_question, decode_wait

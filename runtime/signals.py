@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from ..stores.codec import Codec
-from ..stores.records import ENDED, SIGNAL, Expect, Message, Status
+from ..stores.operations import Expect
+from ..stores.records import ENDED, SIGNAL, Message, Status
 from .calls import Call, CallKind, Stop
 from .clock import Clock
 from .errors import InputError, ReceiveTimeout

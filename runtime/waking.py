@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..stores.codec import Codec
-from ..stores.records import PARKED, Expect, Message, Status, ThreadRecord
+from ..stores.operations import Expect
+from ..stores.records import PARKED, Message, Status, ThreadRecord
 from .payloads import WAKE, pack
 
 TIMED = PARKED - {Status.PAUSED}

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from ..stores.base import CommitResult
 from ..stores.errors import Fenced, InboxChanged, StoreError, StoreUnavailable
-from ..stores.records import Commit, Committed
+from ..stores.operations import Commit, Committed
 from .clock import Clock
 from .draft import Draft, Stamp, merge_drafts
 

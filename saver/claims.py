@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import ClaimLost, Fenced, StoreFull, StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
-from ..stores.records import Commit, Committed
+from ..stores.operations import Commit, Committed
 from .memory import Draft, Drafter, Held, Memory, Pending
 from .places import Place, row_of
 from .reader import Reader

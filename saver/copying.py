@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ..stores.base import CheckpointStore
 from ..stores.copying import StoreSource, missing_segments
 from ..stores.errors import StoreMisuse, StoreUnavailable, ThreadExists, ThreadReferenced, UnknownThread
-from ..stores.records import ABSENT, EMPTY, LOADING, Reached, Segment, ThreadImage, ThreadRecord
+from ..stores.operations import ABSENT, EMPTY, Reached, ThreadImage
+from ..stores.records import LOADING, Segment, ThreadRecord
 from .places import DRIVER, THREAD_KEY, Place, places_of
 
 _ATTEMPTS = 8

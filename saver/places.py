@@ -15,7 +15,8 @@ import msgspec
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreMisuse, UnknownThread
-from ..stores.records import LOADING, Origin, Status, ThreadFilter, ThreadRecord
+from ..stores.operations import ThreadFilter
+from ..stores.records import LOADING, Origin, Status, ThreadRecord
 
 DRIVER = "langgraph"
 """`ThreadRecord.driver` of these threads: no service and no `invoke` of Perdure takes them."""

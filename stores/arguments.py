@@ -9,17 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from .errors import StoreMisuse
-from .records import (
-    ISOLATED,
-    SHARED,
-    Amendment,
-    Commit,
-    Message,
-    OwnerRecord,
-    Retention,
-    ThreadFilter,
-    ThreadRecord,
-)
+from .operations import Amendment, Commit, ThreadFilter
+from .records import ISOLATED, SHARED, Message, OwnerRecord, Retention, ThreadRecord
 
 LONGEST_ID = 512
 """Bytes of UTF-8 that an id or a name may have (indexes of every backend take as much)."""

@@ -27,24 +27,19 @@ from .arguments import (
 )
 from .base import CheckpointStore, CommitResult, NewThread, TakeResult
 from .errors import ClaimLost, StoreMisuse, ThreadExists, UnknownThread
-from .records import (
+from .operations import (
     Amendment,
     Claim,
     Claimed,
     Commit,
     Delivery,
     Expect,
-    GraphRecord,
-    Message,
-    OwnerRecord,
     Reached,
-    RunRecord,
-    Segment,
     ThreadFilter,
     ThreadImage,
     ThreadPage,
-    ThreadRecord,
 )
+from .records import GraphRecord, Message, OwnerRecord, RunRecord, Segment, ThreadRecord
 from .sealing import Encoded, Sealing, StoredSegment
 from .vault import PlainVault, Vault, sealing_key
 

@@ -20,7 +20,8 @@ import msgspec
 from .base import CheckpointStore
 from .copying import Copied, Source, copy_store, copy_thread, parents_first
 from .errors import Corrupt, NewerFormat, StoreMisuse, ThreadExists, UnknownThread
-from .records import GraphRecord, Segment, ThreadImage, ThreadRecord
+from .operations import ThreadImage
+from .records import GraphRecord, Segment, ThreadRecord
 from .retention import SETTING
 
 FORMAT = 1

@@ -14,23 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from .errors import ClaimLost, Fenced, InboxChanged, ThreadExists, UnknownThread
+from .operations import Claim, Claimed, Commit, Committed, Delivery, Expect, ThreadFilter, ThreadPage
 from .processes import Holder
-from .records import (
-    Claim,
-    Claimed,
-    Commit,
-    Committed,
-    Delivery,
-    Expect,
-    GraphRecord,
-    Message,
-    OwnerRecord,
-    RunRecord,
-    Segment,
-    ThreadFilter,
-    ThreadPage,
-    ThreadRecord,
-)
+from .records import GraphRecord, Message, OwnerRecord, RunRecord, Segment, ThreadRecord
 from .upkeep import Upkeep
 
 CommitResult = Committed | Fenced | InboxChanged

@@ -16,7 +16,8 @@ from .columns import size_of
 from .errors import StoreUnavailable, ThreadExists, UnknownThread, WrongOrigin
 from .fetching import cut
 from .held_thread import HeldThread, Kept, Overtaken
-from .records import ABSENT, LOADING, GraphRecord, Reached, Segment, ThreadImage, ThreadRecord
+from .operations import ABSENT, Reached, ThreadImage
+from .records import LOADING, GraphRecord, Segment, ThreadRecord
 from .retention import SETTING
 from .transitions import first_of
 

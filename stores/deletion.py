@@ -16,7 +16,8 @@ from .columns import size_of
 from .errors import StoreUnavailable, ThreadReferenced, UnknownThread
 from .fetching import cut, newest_first
 from .history import PENDING
-from .records import LOADING, Fork, Segment, ThreadRecord
+from .operations import Fork
+from .records import LOADING, Segment, ThreadRecord
 from .replays import replaying
 
 _ROUNDS = 20

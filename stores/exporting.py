@@ -14,7 +14,8 @@ from .columns import size_of
 from .copying import Copied, Source, StoreSource, missing_segments, parents_first, stands
 from .errors import StoreMisuse, StoreUnavailable, UnknownThread
 from .history import PENDING
-from .records import IN_PROCESS, SERVICE, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
+from .operations import ThreadImage
+from .records import IN_PROCESS, SERVICE, GraphRecord, Origin, Segment, ThreadRecord
 from .thread_file_writing import ThreadFileWriter
 from .transitions import adopted, check_whole, first_of, run_of_fork
 

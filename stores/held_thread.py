@@ -13,7 +13,8 @@ from typing import Protocol
 from .base import CheckpointStore
 from .errors import ThreadExists, UnknownThread
 from .fetching import cut
-from .records import ABSENT, EMPTY, LOADING, Origin, Reached, Segment, ThreadImage, ThreadRecord
+from .operations import ABSENT, EMPTY, Reached, ThreadImage
+from .records import LOADING, Origin, Segment, ThreadRecord
 from .transitions import first_of
 
 

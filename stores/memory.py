@@ -14,23 +14,8 @@ from typing import Any
 
 from .arguments import canonical_json, check_id, check_listing, json_equal
 from .errors import UnknownThread
-from .records import (
-    EMPTY,
-    PARKED,
-    Commit,
-    Fork,
-    GraphRecord,
-    Message,
-    OwnerRecord,
-    Reached,
-    RunRecord,
-    Segment,
-    StoreStats,
-    ThreadFilter,
-    ThreadImage,
-    ThreadPage,
-    ThreadRecord,
-)
+from .operations import EMPTY, Commit, Fork, Reached, StoreStats, ThreadFilter, ThreadImage, ThreadPage
+from .records import PARKED, GraphRecord, Message, OwnerRecord, RunRecord, Segment, ThreadRecord
 from .sealing import Encoded, StoredSegment
 from .transactional import Transaction, TransactionalStore
 from .transitions import Found, committed, run_after

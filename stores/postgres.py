@@ -14,6 +14,18 @@ from .addresses import Address
 from .arguments import canonical_json, check_id, check_listing
 from .base import CommitResult, NewThread, TakeResult
 from .errors import InboxChanged, StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
+from .operations import (
+    Claim,
+    Claimed,
+    Committed,
+    Delivery,
+    Fork,
+    Reached,
+    StoreStats,
+    ThreadFilter,
+    ThreadImage,
+    ThreadPage,
+)
 from .postgres_connections import Connections
 from .postgres_errors import Taken
 from .postgres_migrations import migrate
@@ -35,24 +47,7 @@ from .postgres_records import (
     thread_of,
 )
 from .postgres_transaction import PostgresTransaction, Statements, in_parts, run, transaction
-from .records import (
-    Claim,
-    Claimed,
-    Committed,
-    Delivery,
-    Fork,
-    GraphRecord,
-    Message,
-    OwnerRecord,
-    Reached,
-    RunRecord,
-    Status,
-    StoreStats,
-    ThreadFilter,
-    ThreadImage,
-    ThreadPage,
-    ThreadRecord,
-)
+from .records import GraphRecord, Message, OwnerRecord, RunRecord, Status, ThreadRecord
 from .sealing import Encoded, StoredSegment
 from .statements import statements
 from .transactional import TransactionalStore

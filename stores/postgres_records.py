@@ -11,20 +11,8 @@ import msgspec
 
 from .arguments import canonical_json
 from .errors import StoreMisuse
-from .records import (
-    Claim,
-    Commit,
-    Fork,
-    GraphRecord,
-    Message,
-    Origin,
-    OwnerRecord,
-    Retention,
-    RunRecord,
-    Status,
-    ThreadFilter,
-    ThreadRecord,
-)
+from .operations import Claim, Commit, Fork, ThreadFilter
+from .records import GraphRecord, Message, Origin, OwnerRecord, Retention, RunRecord, Status, ThreadRecord
 from .sealing import Encoded
 from .transitions import highest_run, run_after
 

@@ -12,6 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from .errors import StoreUnavailable
+from .operations import EMPTY, Commit, Fork, Reached
 from .postgres_connections import Connection
 from .postgres_records import (
     LARGEST_SEGMENT,
@@ -23,7 +24,7 @@ from .postgres_records import (
     thread_input,
     thread_of,
 )
-from .records import EMPTY, Commit, Fork, Message, Reached, RunRecord, Segment, ThreadRecord
+from .records import Message, RunRecord, Segment, ThreadRecord
 from .sealing import Encoded, StoredSegment
 from .transactional import Transaction
 from .transitions import Found

@@ -22,22 +22,8 @@ from .errors import (
     UnknownThread,
 )
 from .lua import scripts
-from .records import (
-    RUN_KINDS,
-    SIGNAL,
-    Commit,
-    Committed,
-    Delivery,
-    Expect,
-    GraphRecord,
-    Message,
-    OwnerRecord,
-    RunRecord,
-    ThreadFilter,
-    ThreadPage,
-    ThreadRecord,
-    signal_wait,
-)
+from .operations import Commit, Committed, Delivery, Expect, ThreadFilter, ThreadPage
+from .records import RUN_KINDS, SIGNAL, GraphRecord, Message, OwnerRecord, RunRecord, ThreadRecord, signal_wait
 from .redis_connections import Connections
 from .redis_forks import UNHELD, Forks
 from .redis_keys import LAYOUT, Keys, layout_key

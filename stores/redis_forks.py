@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from .errors import StoreError, StoreMisuse, StoreUnavailable, ThreadReferenced, UnknownThread, WrongOrigin
-from .records import Fork, Origin, ThreadRecord
+from .operations import Fork
+from .records import Origin, ThreadRecord
 from .redis_connections import Call, Connections
 from .redis_keys import Keys
 from .redis_records import Arg, Found, reading

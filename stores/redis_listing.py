@@ -12,7 +12,8 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from .arguments import json_equal
-from .records import PARKED, ThreadFilter, ThreadRecord
+from .operations import ThreadFilter
+from .records import PARKED, ThreadRecord
 from .redis_connections import Connections
 from .redis_keys import Keys
 from .redis_options import MOST_PARTITIONS

@@ -12,18 +12,8 @@ import msgspec
 
 from .arguments import canonical_json
 from .errors import Corrupt, StoreMisuse
-from .records import (
-    ISOLATED,
-    Commit,
-    GraphRecord,
-    Message,
-    Origin,
-    OwnerRecord,
-    RunRecord,
-    Status,
-    ThreadFilter,
-    ThreadRecord,
-)
+from .operations import Commit, ThreadFilter
+from .records import ISOLATED, GraphRecord, Message, Origin, OwnerRecord, RunRecord, Status, ThreadRecord
 from .retention_form import retention_of, retention_text
 from .sealing import StoredSegment
 from .transitions import highest_run, run_after

@@ -10,7 +10,8 @@ from typing import Any
 from .arguments import check_id
 from .backed import BackedStore
 from .errors import Corrupt, ThreadExists, UnknownThread
-from .records import Amendment, Fork, Message, Reached, Segment, Status, StoreStats, ThreadImage, ThreadRecord
+from .operations import Amendment, Fork, Reached, StoreStats, ThreadImage
+from .records import Message, Segment, Status, ThreadRecord
 from .redis_connections import Call, Connections
 from .redis_forks import Forks, Held
 from .redis_keys import Keys

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from .arguments import check_id
 from .errors import StoreMisuse, UnknownThread
-from .records import IN_PROCESS, RERUN, SERVICE, GraphRecord, Origin, Segment, ThreadImage, ThreadRecord
+from .operations import ThreadImage
+from .records import IN_PROCESS, RERUN, SERVICE, GraphRecord, Origin, Segment, ThreadRecord
 from .thread_file_reading import ThreadFile
 
 Rename: TypeAlias = Mapping[str, str] | Callable[[str], str]

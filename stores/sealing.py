@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .errors import Corrupt, MissingKey, NewerFormat
-from .records import Commit, Delivery, GraphRecord, Message, RunRecord, RunUpdate, Segment, ThreadRecord
+from .operations import Commit, Delivery, RunUpdate
+from .records import GraphRecord, Message, RunRecord, Segment, ThreadRecord
 from .segment_codec import decode_segment, encode_segment
 from .segments import Row
 from .vault import Place, Vault

@@ -14,25 +14,9 @@ from urllib.parse import quote
 from .arguments import canonical_json, check_id, check_listing
 from .base import CommitResult
 from .errors import StoreUnavailable, UnknownThread
+from .operations import EMPTY, Commit, Committed, Fork, Reached, StoreStats, ThreadFilter, ThreadImage, ThreadPage
 from .processes import Holder
-from .records import (
-    EMPTY,
-    Commit,
-    Committed,
-    Fork,
-    GraphRecord,
-    Message,
-    OwnerRecord,
-    Reached,
-    RunRecord,
-    Segment,
-    Status,
-    StoreStats,
-    ThreadFilter,
-    ThreadImage,
-    ThreadPage,
-    ThreadRecord,
-)
+from .records import GraphRecord, Message, OwnerRecord, RunRecord, Segment, Status, ThreadRecord
 from .sealing import Encoded, StoredSegment
 from .sqlite_connections import Connections
 from .sqlite_lock import lock_holder

@@ -7,17 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .arguments import canonical_json
-from .records import (
-    Commit,
-    GraphRecord,
-    Message,
-    Origin,
-    OwnerRecord,
-    RunRecord,
-    Status,
-    ThreadFilter,
-    ThreadRecord,
-)
+from .operations import Commit, ThreadFilter
+from .records import GraphRecord, Message, Origin, OwnerRecord, RunRecord, Status, ThreadRecord
 from .retention_form import retention_of, retention_text
 from .sealing import Encoded
 from .transitions import highest_run

@@ -13,7 +13,8 @@ from typing import ParamSpec
 
 from .arguments import check_id, check_json, check_message, check_metadata, check_thread
 from .errors import StoreMisuse
-from .records import LOADING, RERUN, UNDELIVERED, GraphRecord, Message, RunRecord, Segment, ThreadImage, ThreadRecord
+from .operations import ThreadImage
+from .records import LOADING, RERUN, UNDELIVERED, GraphRecord, Message, RunRecord, Segment, ThreadRecord
 from .retention import READABLE
 from .transitions import first_of
 

@@ -13,7 +13,8 @@ import msgspec
 import pyarrow as pa
 
 from .errors import Corrupt, MissingKey, NewerFormat, StoreMisuse, UnknownThread
-from .records import GraphRecord, Message, RunRecord, Segment, ThreadImage, ThreadRecord
+from .operations import ThreadImage
+from .records import GraphRecord, Message, RunRecord, Segment, ThreadRecord
 from .sealing import Sealing, StoredSegment
 from .thread_file import (
     END_OF_STREAM,

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import msgspec
 import pyarrow as pa
 
-from .records import GraphRecord, Segment, ThreadImage
+from .operations import ThreadImage
+from .records import GraphRecord, Segment
 from .sealing import Sealing
 from .thread_file import (
     END_OF_STREAM,

@@ -20,7 +20,8 @@ from .deletion import deletion
 from .errors import Refused, StoreError, StoreUnavailable, ThreadReferenced, UnknownThread
 from .fetching import newest_first
 from .history import HistoryReader
-from .records import LOADING, Amendment, Retention, Segment, ThreadRecord
+from .operations import Amendment
+from .records import LOADING, Retention, Segment, ThreadRecord
 from .replays import lowest_replayed
 from .retention import KEEP_ALL, READABLE, SETTING, Meaning, floor_of, is_over, retention_from, sweeps
 from .segments import Row

@@ -10,23 +10,8 @@ from dataclasses import replace
 from .backed import BackedStore
 from .base import CommitResult, NewThread, TakeResult
 from .errors import ClaimLost, ThreadExists, ThreadReferenced, UnknownThread, WrongOrigin
-from .records import (
-    ABSENT,
-    Amendment,
-    Claim,
-    Commit,
-    Committed,
-    Delivery,
-    Expect,
-    Fork,
-    GraphRecord,
-    Message,
-    Reached,
-    RunRecord,
-    Segment,
-    ThreadImage,
-    ThreadRecord,
-)
+from .operations import ABSENT, Amendment, Claim, Commit, Committed, Delivery, Expect, Fork, Reached, ThreadImage
+from .records import GraphRecord, Message, RunRecord, Segment, ThreadRecord
 from .sealing import Encoded, StoredSegment
 from .transitions import (
     Found,

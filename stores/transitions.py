@@ -19,21 +19,16 @@ from .errors import (
     UnknownThread,
     WrongOrigin,
 )
+from .operations import Amendment, Commit, Committed, Expect, Fork, RunUpdate
 from .records import (
     LOADING,
     PARKED,
     RUN_KINDS,
     SIGNAL,
-    Amendment,
-    Commit,
-    Committed,
-    Expect,
-    Fork,
     GraphRecord,
     Message,
     Origin,
     RunRecord,
-    RunUpdate,
     Status,
     ThreadRecord,
     signal_wait,

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from .records import Amendment, Fork, Reached, Segment, StoreStats, ThreadImage, ThreadRecord
+from .operations import Amendment, Fork, Reached, StoreStats, ThreadImage
+from .records import Segment, ThreadRecord
 
 
 class Upkeep(ABC):

@@ -10,7 +10,8 @@ from .chains import Key, Sieve
 from .copying import StoreSource, parents_first
 from .errors import Corrupt, DisallowedType, NewerFormat, StoreMisuse, UnknownThread
 from .fetching import Width
-from .records import LOADING, Segment, ThreadImage, ThreadRecord
+from .operations import ThreadImage
+from .records import LOADING, Segment, ThreadRecord
 from .retention import READABLE, SETTING, Meaning, retention_from
 from .segments import Kind
 from .transitions import first_of, protected

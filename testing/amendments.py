@@ -8,13 +8,8 @@ import pytest
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreMisuse, UnknownThread
-from ..stores.records import (
-    Amendment,
-    Committed,
-    Retention,
-    Status,
-    ThreadFilter,
-)
+from ..stores.operations import Amendment, Committed, ThreadFilter
+from ..stores.records import Retention, Status
 from .harness import StoreSuite
 from .samples import commit, history, owned
 

@@ -14,11 +14,8 @@ from ..stores.errors import (
     InboxChanged,
     StoreMisuse,
 )
-from ..stores.records import (
-    Committed,
-    RunUpdate,
-    Status,
-)
+from ..stores.operations import Committed, RunUpdate
+from ..stores.records import Status
 from .harness import Harness, StoreSuite
 from .racing import race
 from .samples import ANY, TOKEN, commit, message, new_thread, owned

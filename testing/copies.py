@@ -17,20 +17,8 @@ from ..stores.errors import (
     UnknownThread,
     WrongOrigin,
 )
-from ..stores.records import (
-    ABSENT,
-    EMPTY,
-    LOADING,
-    SERVICE,
-    Amendment,
-    Committed,
-    Origin,
-    Reached,
-    Retention,
-    RunUpdate,
-    Status,
-    ThreadImage,
-)
+from ..stores.operations import ABSENT, EMPTY, Amendment, Committed, Reached, RunUpdate, ThreadImage
+from ..stores.records import LOADING, SERVICE, Origin, Retention, Status
 from .harness import StoreSuite
 from .samples import ANY, TOKEN, commit, history, message, new_thread
 

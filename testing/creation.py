@@ -16,16 +16,8 @@ from ..stores.errors import (
     ThreadExists,
     UnknownThread,
 )
-from ..stores.records import (
-    Committed,
-    Delivery,
-    Message,
-    Origin,
-    OwnerRecord,
-    Status,
-    ThreadFilter,
-    ThreadRecord,
-)
+from ..stores.operations import Committed, Delivery, ThreadFilter
+from ..stores.records import Message, Origin, OwnerRecord, Status, ThreadRecord
 from .harness import Harness, StoreSuite
 from .racing import race
 from .samples import ANY, commit, message, new_thread, owned

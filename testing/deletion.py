@@ -11,11 +11,8 @@ from ..stores.errors import (
     StoreMisuse,
     ThreadReferenced,
 )
-from ..stores.records import (
-    Committed,
-    Origin,
-    Status,
-)
+from ..stores.operations import Committed
+from ..stores.records import Origin, Status
 from .harness import Harness, StoreSuite
 from .samples import ANY, TOKEN, commit, message, new_thread, owned
 

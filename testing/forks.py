@@ -6,11 +6,8 @@ import pytest
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreMisuse, UnknownThread
-from ..stores.records import (
-    Amendment,
-    Fork,
-    Origin,
-)
+from ..stores.operations import Amendment, Fork
+from ..stores.records import Origin
 from .harness import StoreSuite
 from .samples import history, new_thread
 

@@ -12,18 +12,8 @@ from ..stores.base import CheckpointStore
 from ..stores.deletion import delete_thread
 from ..stores.errors import Refused, StoreMisuse, ThreadReferenced, UnknownThread
 from ..stores.history import PENDING, HistoryReader
-from ..stores.records import (
-    LOADING,
-    Amendment,
-    Committed,
-    Fork,
-    Origin,
-    RunRecord,
-    Segment,
-    Status,
-    ThreadImage,
-    ThreadRecord,
-)
+from ..stores.operations import Amendment, Committed, Fork, ThreadImage
+from ..stores.records import LOADING, Origin, RunRecord, Segment, Status, ThreadRecord
 from ..stores.segments import Kind, Row
 from .harness import Harness, StoreSuite
 from .racing import race

@@ -9,7 +9,8 @@ import pytest
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import Corrupt
-from ..stores.records import GraphRecord, RunUpdate, Status
+from ..stores.operations import RunUpdate
+from ..stores.records import GraphRecord, Status
 from ..stores.segments import Kind, Row
 from .harness import Harness, StoreSuite
 from .samples import TOKEN, commit, history, message, new_thread

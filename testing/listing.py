@@ -11,12 +11,8 @@ from ..stores.base import CheckpointStore
 from ..stores.errors import (
     StoreMisuse,
 )
-from ..stores.records import (
-    ENDED,
-    PARKED,
-    Status,
-    ThreadFilter,
-)
+from ..stores.operations import ThreadFilter
+from ..stores.records import ENDED, PARKED, Status
 from .harness import StoreSuite
 from .samples import new_thread
 

@@ -14,14 +14,8 @@ from ..stores.errors import (
     InboxChanged,
     Refused,
 )
-from ..stores.records import (
-    ENDED,
-    PARKED,
-    Committed,
-    Expect,
-    GraphRecord,
-    Status,
-)
+from ..stores.operations import Committed, Expect
+from ..stores.records import ENDED, PARKED, GraphRecord, Status
 from .harness import Harness, StoreSuite
 from .racing import race
 from .samples import ANY, TOKEN, commit, message, new_thread, owned

@@ -9,13 +9,8 @@ import pytest
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import ClaimLost, StoreMisuse, UnknownThread
-from ..stores.records import (
-    Claim,
-    Claimed,
-    OwnerRecord,
-    Status,
-    ThreadRecord,
-)
+from ..stores.operations import Claim, Claimed
+from ..stores.records import OwnerRecord, Status, ThreadRecord
 from .harness import StoreSuite
 from .racing import race
 from .samples import ANY, message, new_thread

@@ -8,11 +8,8 @@ import pytest
 
 from ..stores.base import CheckpointStore
 from ..stores.errors import StoreMisuse
-from ..stores.records import (
-    Committed,
-    Segment,
-    Status,
-)
+from ..stores.operations import Committed
+from ..stores.records import Segment, Status
 from .harness import StoreSuite
 from .samples import commit, history
 

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from ..stores.base import CheckpointStore
-from ..stores.records import Commit, Expect, Message, Segment, Status, ThreadRecord
+from ..stores.operations import Commit, Expect
+from ..stores.records import Message, Segment, Status, ThreadRecord
 from ..stores.segments import Kind, Row
 
 ANY = Expect(statuses=frozenset(Status))

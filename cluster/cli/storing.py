@@ -22,7 +22,8 @@ from ...stores.arguments import check_retention
 from ...stores.base import CheckpointStore
 from ...stores.copying import StoreSource
 from ...stores.history import HistoryReader
-from ...stores.records import Amendment, Retention, StoreStats
+from ...stores.operations import Amendment, StoreStats
+from ...stores.records import Retention
 from ...stores.retention import KEEP_ALL, SETTING, retention_data, retention_from
 from ...stores.tidying import Progress, Tidier
 from ...stores.verifying import verify_store

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from perdure import Status
+from perdure.stores.operations import Commit
 from perdure.stores.processes import ProcessId
-from perdure.stores.records import Commit, OwnerRecord
+from perdure.stores.records import OwnerRecord
 from perdure.stores.sqlite_lock import lock_holder
 from tests.actors import graphs_stopping
 from tests.actors.conftest import Serve

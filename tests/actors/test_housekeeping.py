@@ -15,7 +15,8 @@ from perdure.actors.housekeeping import Housekeeper
 from perdure.runtime.clock import SystemClock
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Amendment, Segment, Status
+from perdure.stores.operations import Amendment
+from perdure.stores.records import Segment, Status
 from perdure.stores.retention import SETTING, retention_data
 from perdure.stores.segments import Kind, Row
 from perdure.stores.tidying import Progress

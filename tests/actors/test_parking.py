@@ -21,7 +21,8 @@ from perdure.runtime.payloads import CANCEL, INPUT, RETRY
 from perdure.stores.base import CheckpointStore
 from perdure.stores.config import StoreConfig
 from perdure.stores.errors import Corrupt
-from perdure.stores.records import Expect, Message, ThreadRecord
+from perdure.stores.operations import Expect
+from perdure.stores.records import Message, ThreadRecord
 
 ANY = Expect(statuses=frozenset(Status))
 

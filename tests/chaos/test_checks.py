@@ -18,7 +18,8 @@ from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.payloads import INPUT, UPDATE, InputPayload, pack, pack_input
 from perdure.runtime.signals import ACCEPTS_SIGNALS, signal_message
 from perdure.stores.base import CheckpointStore
-from perdure.stores.records import IN_PROCESS, Expect, Message, Status, ThreadRecord
+from perdure.stores.operations import Expect
+from perdure.stores.records import IN_PROCESS, Message, Status, ThreadRecord
 from perdure.stores.segments import Kind
 from perdure.stores.sqlite import SqliteStore
 from tests.chaos.checks import CHECKS, Broken, check_all

@@ -17,8 +17,9 @@ from perdure.actors.fanout import RayExecutor
 from perdure.actors.inline import InlineExecutor
 from perdure.stores.backed import BackedStore
 from perdure.stores.base import CommitResult, TakeResult
+from perdure.stores.operations import Claim, Claimed, Commit, Committed
 from perdure.stores.processes import ProcessId
-from perdure.stores.records import Claim, Claimed, Commit, Committed, ThreadRecord
+from perdure.stores.records import ThreadRecord
 from tests.recovery.faults import note
 
 LOG = "log"

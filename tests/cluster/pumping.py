@@ -15,7 +15,8 @@ from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import INPUT, InputPayload, pack_input
 from perdure.runtime.waking import wake_message
 from perdure.stores.errors import Refused, ThreadExists
-from perdure.stores.records import Expect, GraphRecord, Message, Status, ThreadRecord
+from perdure.stores.operations import Expect
+from perdure.stores.records import GraphRecord, Message, Status, ThreadRecord
 from tests.runtime.test_checkpoint_kills import own
 
 

@@ -10,7 +10,8 @@ import pytest
 from perdure import CompiledGraph, InputError
 from perdure.runtime.batches import Outcome
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import BATCH, ThreadFilter, ThreadPage
+from perdure.stores.operations import ThreadFilter, ThreadPage
+from perdure.stores.records import BATCH
 from tests.cluster.pumping import PumpedClient, pumping
 from tests.runtime.engine import asks, chain, says
 from tests.runtime.test_checkpoint_kills import own

@@ -29,7 +29,8 @@ from perdure.runtime.meaning import RuntimeMeaning
 from perdure.stores.codec import Codec
 from perdure.stores.errors import Corrupt, StoreMisuse, UnknownThread
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import IN_PROCESS, Amendment, Origin, Retention, Segment, Status, ThreadRecord
+from perdure.stores.operations import Amendment
+from perdure.stores.records import IN_PROCESS, Origin, Retention, Segment, Status, ThreadRecord
 from perdure.stores.tidying import Tidier
 from tests.actors.graphs_menu import graph as menu
 from tests.actors.services import service

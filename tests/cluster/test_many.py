@@ -25,7 +25,8 @@ from perdure.cluster.many import ManyThreads
 from perdure.cluster.reader import Reader
 from perdure.runtime.clock import Clock
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import IN_PROCESS, Delivery, Expect, Message, Origin, Status
+from perdure.stores.operations import Delivery, Expect
+from perdure.stores.records import IN_PROCESS, Message, Origin, Status
 from tests.cluster.pumping import PumpedClient
 from tests.runtime.engine import asks, chain, says
 from tests.sim.faults import Delegating

@@ -26,7 +26,8 @@ from perdure.runtime.payloads import CANCEL, pack
 from perdure.stores.base import CheckpointStore
 from perdure.stores.codec import Codec
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Expect, Message, Status
+from perdure.stores.operations import Expect
+from perdure.stores.records import Message, Status
 from tests.runtime.engine import THREAD, Node, asks, chain, says, thread, wire
 
 

@@ -31,7 +31,8 @@ from perdure.cluster.submission import Wishes
 from perdure.runtime.batches import RERUNS, Item, Outcome, Start, start, thread_of
 from perdure.stores.base import NewThread
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Delivery, Message, Status, ThreadRecord
+from perdure.stores.operations import Delivery
+from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Message, Status, ThreadRecord
 from tests.cluster.pumping import PumpedClient, pumping
 from tests.runtime.engine import chain, says
 from tests.runtime.test_checkpoint_kills import Mortal

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from perdure.stores.base import CheckpointStore, CommitResult
-from perdure.stores.records import Commit, Committed, Delivery, Expect, GraphRecord, Message, ThreadRecord
+from perdure.stores.operations import Commit, Committed, Delivery, Expect
+from perdure.stores.records import GraphRecord, Message, ThreadRecord
 from tests.sim.faults import Delegating
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from perdure.runtime.compiled import CompiledGraph
 from perdure.stores.base import CheckpointStore, CommitResult
-from perdure.stores.records import Commit, Committed
+from perdure.stores.operations import Commit, Committed
 from perdure.stores.urls import open_store
 from tests.faults.acks import AckLog, AcknowledgingStore
 from tests.faults.graphs_load import SPRINT, sprint_graph, talk_graph, talk_input

@@ -15,16 +15,8 @@ from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.payloads import INPUT, RESUME, UPDATE, InputPayload, pack, pack_input
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import Refused, StoreUnavailable
-from perdure.stores.records import (
-    ENDED,
-    IN_PROCESS,
-    Delivery,
-    Expect,
-    Message,
-    Status,
-    ThreadFilter,
-    ThreadRecord,
-)
+from perdure.stores.operations import Delivery, Expect, ThreadFilter
+from perdure.stores.records import ENDED, IN_PROCESS, Message, Status, ThreadRecord
 from tests.faults.graphs_load import answer_to
 
 T = TypeVar("T")

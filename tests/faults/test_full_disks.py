@@ -17,7 +17,8 @@ import pytest
 from perdure.stores.base import CheckpointStore, CommitResult
 from perdure.stores.errors import StoreError, StoreFull, StoreUnavailable
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit, Delivery, Expect, Message, Status, ThreadRecord
+from perdure.stores.operations import Commit, Delivery, Expect
+from perdure.stores.records import Message, Status, ThreadRecord
 from perdure.stores.redis_options import RedisOptions
 from perdure.stores.urls import open_store
 from tests.faults.acks import Acknowledged

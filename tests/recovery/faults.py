@@ -28,8 +28,8 @@ from perdure.actors.fanout import RayExecutor
 from perdure.actors.inline import InlineExecutor
 from perdure.runtime.scope import SCOPE
 from perdure.stores.errors import StoreUnavailable
+from perdure.stores.operations import Claimed, Committed
 from perdure.stores.processes import ProcessId
-from perdure.stores.records import Claimed, Committed
 from perdure.stores.sqlite import SqliteStore
 
 CALLS = ("take", "thread", "runs", "messages", "segments", "commit")

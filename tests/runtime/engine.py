@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypedDict
 from perdure import END, START, CheckpointStore, CompiledGraph, StateGraph, StateSnapshot, interrupt
 from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit
+from perdure.stores.operations import Commit
 from perdure.stores.segments import Kind
 
 Node = Callable[..., Any]

@@ -23,7 +23,8 @@ from perdure.runtime.snapshots import SnapshotReader
 from perdure.runtime.writer import Writer
 from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit, Expect, Message, RunRecord, Segment, Status, ThreadRecord
+from perdure.stores.operations import Commit, Expect
+from perdure.stores.records import Message, RunRecord, Segment, Status, ThreadRecord
 from tests.runtime.engine import State, says
 from tests.sim.faults import Delegating, Died
 

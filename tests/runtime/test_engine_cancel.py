@@ -6,7 +6,8 @@ from perdure.runtime.compiled import CompiledGraph
 from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import CANCEL, INPUT, PAUSE, UPDATE, InputPayload, pack, pack_input
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import IN_PROCESS, UNDELIVERED, Expect, Message, Status, ThreadRecord
+from perdure.stores.operations import Expect
+from perdure.stores.records import IN_PROCESS, UNDELIVERED, Message, Status, ThreadRecord
 from tests.runtime.engine import THREAD, chain, says
 
 ANY = Expect(statuses=frozenset(Status))

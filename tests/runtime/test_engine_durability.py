@@ -10,7 +10,7 @@ import pytest
 from perdure import CheckpointStore, Command, GraphRecursionError, StoreFull, StoreUnavailable
 from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit
+from perdure.stores.operations import Commit
 from perdure.stores.segments import Kind
 from tests.faults.failing import FailingStore, Point
 from tests.runtime.engine import (

@@ -17,7 +17,8 @@ import pytest
 from perdure import CheckpointStore, Command, NotInterrupted, PerdureError, ThreadBusy, ThreadRecord, open_store
 from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import INPUT, UPDATE, InputPayload, pack, pack_input
-from perdure.stores.records import IN_PROCESS, Commit, Expect, Message, Status
+from perdure.stores.operations import Commit, Expect
+from perdure.stores.records import IN_PROCESS, Message, Status
 from tests.runtime import owned
 from tests.runtime.engine import THREAD, chain, history, says
 

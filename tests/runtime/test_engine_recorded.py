@@ -15,7 +15,8 @@ from perdure.runtime.payloads import INPUT, InputPayload, pack_input
 from perdure.runtime.signals import ACCEPTS_SIGNALS, signal_message
 from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import IN_PROCESS, Commit, Message, Status, ThreadRecord
+from perdure.stores.operations import Commit
+from perdure.stores.records import IN_PROCESS, Message, Status, ThreadRecord
 from perdure.stores.segments import Kind, Row
 from tests.runtime.engine import THREAD, State, chain, says
 

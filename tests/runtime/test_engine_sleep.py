@@ -20,7 +20,8 @@ from perdure.runtime.settled import Settled
 from perdure.runtime.waking import wake_message
 from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit, Status, ThreadRecord
+from perdure.stores.operations import Commit
+from perdure.stores.records import Status, ThreadRecord
 from tests.runtime.engine import THREAD, Log, State, chain, fan, says
 
 HOUR = timedelta(hours=1)

@@ -13,7 +13,7 @@ import pytest
 from perdure import END, START, CheckpointStore, Command, InputError, Send, StateGraph
 from perdure.stores.base import CommitResult
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit
+from perdure.stores.operations import Commit
 from tests.runtime.engine import THREAD, Log, State, asks, chain, fan, history, says, thread
 
 

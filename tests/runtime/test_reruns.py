@@ -36,7 +36,8 @@ from perdure.runtime.payloads import RESUME, pack
 from perdure.runtime.recordings import way_on
 from perdure.runtime.reruns import Rerun
 from perdure.stores.deletion import delete_thread
-from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Expect, Message, Retention, Status, ThreadRecord
+from perdure.stores.operations import Expect
+from perdure.stores.records import BATCH, BATCH_MARK, RERUN, Message, Retention, Status, ThreadRecord
 from perdure.stores.tidying import Progress, Tidier
 from tests.runtime.engine import THREAD, Log, asks, before, chain, history, says, thread, until, wire
 from tests.runtime.test_checkpoint_kills import Mortal, own

@@ -13,7 +13,8 @@ from perdure.runtime.desk import Record
 from perdure.runtime.scope import Scope
 from perdure.runtime.task import Origin
 from perdure.runtime.waking import wake_message
-from perdure.stores.records import Expect, Message, Status, ThreadRecord
+from perdure.stores.operations import Expect
+from perdure.stores.records import Message, Status, ThreadRecord
 
 RECEIVE = Applier.receive
 

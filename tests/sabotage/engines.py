@@ -15,7 +15,8 @@ from perdure.runtime.task import Done
 from perdure.runtime.writer import Durable, Lane, Writer
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import StoreUnavailable
-from perdure.stores.records import Commit, Message
+from perdure.stores.operations import Commit
+from perdure.stores.records import Message
 from perdure.stores.segments import Row
 
 

@@ -9,19 +9,17 @@ from typing import Any
 from perdure.stores.base import CheckpointStore, CommitResult
 from perdure.stores.errors import Fenced
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import (
+from perdure.stores.operations import (
     Commit,
     Committed,
     Delivery,
     Expect,
-    GraphRecord,
-    Message,
     Reached,
     ThreadFilter,
     ThreadImage,
     ThreadPage,
-    ThreadRecord,
 )
+from perdure.stores.records import GraphRecord, Message, ThreadRecord
 from perdure.stores.sealing import Encoded, StoredSegment
 from perdure.stores.segments import Kind
 from tests.sim.faults import Delegating

@@ -15,7 +15,7 @@ from perdure.saver import PerdureSaver
 from perdure.stores.base import CommitResult
 from perdure.stores.errors import Fenced, StoreUnavailable
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Commit
+from perdure.stores.operations import Commit
 from tests.saver.conftest import url_of
 from tests.saver.puts import Run, at, values_at, writes_at
 

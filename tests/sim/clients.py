@@ -22,7 +22,8 @@ from perdure.runtime.payloads import (
 from perdure.runtime.snapshots import SnapshotReader, StateSnapshot
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import Refused, StoreMisuse, StoreUnavailable, ThreadExists, UnknownThread
-from perdure.stores.records import SIGNAL, Delivery, Expect, Message, Status, ThreadRecord
+from perdure.stores.operations import Delivery, Expect
+from perdure.stores.records import SIGNAL, Message, Status, ThreadRecord
 from tests.sim.faults import Actor, Fate, FaultyStore
 from tests.sim.graphs import SimGraph, graph_named
 from tests.sim.journal import Acknowledged, Journal, require

@@ -8,25 +8,20 @@ from typing import Any, Protocol, TypeVar
 
 from perdure.stores.base import CheckpointStore, CommitResult
 from perdure.stores.errors import StoreError, StoreUnavailable
-from perdure.stores.records import (
+from perdure.stores.operations import (
     Amendment,
     Commit,
     Committed,
     Delivery,
     Expect,
     Fork,
-    GraphRecord,
-    Message,
-    OwnerRecord,
     Reached,
-    RunRecord,
-    Segment,
     StoreStats,
     ThreadFilter,
     ThreadImage,
     ThreadPage,
-    ThreadRecord,
 )
+from perdure.stores.records import GraphRecord, Message, OwnerRecord, RunRecord, Segment, ThreadRecord
 from tests.sim.journal import Journal
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure.stores.records import Commit
+from perdure.stores.operations import Commit
 from perdure.stores.segments import Kind
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from perdure.stores.base import CheckpointStore
-from perdure.stores.records import Amendment, GraphRecord, Origin, Retention, RunUpdate, Status, ThreadImage
+from perdure.stores.operations import Amendment, RunUpdate, ThreadImage
+from perdure.stores.records import GraphRecord, Origin, Retention, Status
 from perdure.stores.verifying import Verified, verify_store
 from tests.stores.backends import ANY, commit, message, new_thread
 from tests.stores.histories import MEANING, control_row, tidied

@@ -13,7 +13,8 @@ from perdure.stores.base import CheckpointStore
 from perdure.stores.deletion import delete_thread
 from perdure.stores.errors import UnknownCheckpoint
 from perdure.stores.history import HistoryReader
-from perdure.stores.records import Amendment, Origin, Retention, Status
+from perdure.stores.operations import Amendment
+from perdure.stores.records import Origin, Retention, Status
 from perdure.stores.segments import Kind, Row
 from perdure.stores.tidying import Tidier
 from perdure.stores.transitions import protected

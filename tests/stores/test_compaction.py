@@ -12,7 +12,8 @@ from perdure.stores.compaction import MOST_SEGMENTS, TARGET_BYTES, TARGET_ROWS, 
 from perdure.stores.fetching import newest_first
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Committed, Retention, Segment
+from perdure.stores.operations import Committed
+from perdure.stores.records import Retention, Segment
 from perdure.stores.retention import sweeps
 from perdure.stores.segments import Kind, Row
 from tests.stores.backends import commit, new_thread, owned

@@ -18,16 +18,8 @@ from perdure.stores.copying import Copied, StoreSource, copy_store, parents_firs
 from perdure.stores.errors import Corrupt, NewerFormat, StoreMisuse, StoreUnavailable, UnknownCheckpoint, WrongOrigin
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import (
-    LOADING,
-    Amendment,
-    Commit,
-    Origin,
-    Retention,
-    Segment,
-    Status,
-    ThreadImage,
-)
+from perdure.stores.operations import Amendment, Commit, ThreadImage
+from perdure.stores.records import LOADING, Origin, Retention, Segment, Status
 from perdure.stores.segments import Kind, Row
 from perdure.stores.sqlite import SqliteStore
 from tests.sim.faults import Delegating, Died

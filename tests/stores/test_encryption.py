@@ -21,7 +21,8 @@ from perdure.stores.encryption import EncryptedVault
 from perdure.stores.errors import Corrupt, MissingKey, NewerFormat, StoreError, StoreMisuse
 from perdure.stores.keys import Keyring, KeySource
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Amendment, GraphRecord, RunUpdate, Status
+from perdure.stores.operations import Amendment, RunUpdate
+from perdure.stores.records import GraphRecord, Status
 from perdure.stores.segments import Kind, Row
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.urls import open_store

@@ -30,9 +30,9 @@ from perdure.stores.errors import (
     ThreadExists,
 )
 from perdure.stores.node_slots import RUNTIME_VARIABLE
+from perdure.stores.operations import Committed, ThreadFilter
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres_options import PostgresOptions
-from perdure.stores.records import Committed, ThreadFilter
 from perdure.testing.racing import race
 from tests.servers.postgres import PostgresServer
 from tests.stores import postgres_workers

@@ -22,14 +22,8 @@ from perdure.stores.errors import (
     UnknownThread,
 )
 from perdure.stores.lua import scripts
-from perdure.stores.records import (
-    Amendment,
-    Committed,
-    Origin,
-    OwnerRecord,
-    RunUpdate,
-    Status,
-)
+from perdure.stores.operations import Amendment, Committed, RunUpdate
+from perdure.stores.records import Origin, OwnerRecord, Status
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_options import RedisOptions
 from perdure.stores.urls import open_store

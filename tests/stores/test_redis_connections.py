@@ -21,12 +21,8 @@ from perdure.stores.errors import (
     StoreMisuse,
     StoreUnavailable,
 )
-from perdure.stores.records import (
-    Committed,
-    Message,
-    Origin,
-    Status,
-)
+from perdure.stores.operations import Committed
+from perdure.stores.records import Message, Origin, Status
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_connections import Call
 from perdure.stores.redis_options import RedisOptions

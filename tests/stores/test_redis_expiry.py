@@ -15,11 +15,8 @@ from redis import Redis
 from perdure.stores.errors import (
     UnknownThread,
 )
-from perdure.stores.records import (
-    RunUpdate,
-    Status,
-    ThreadFilter,
-)
+from perdure.stores.operations import RunUpdate, ThreadFilter
+from perdure.stores.records import Status
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_options import RedisOptions
 from tests.stores import redis_raw

@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from perdure.stores.errors import StoreMisuse, StoreUnavailable
-from perdure.stores.records import Commit, Committed
+from perdure.stores.operations import Commit, Committed
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_options import RedisOptions
 from tests.servers.cluster import RedisCluster

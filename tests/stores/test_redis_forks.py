@@ -21,7 +21,8 @@ from perdure.stores.errors import (
     ThreadReferenced,
     UnknownThread,
 )
-from perdure.stores.records import Amendment, Origin, Status, ThreadImage, ThreadRecord
+from perdure.stores.operations import Amendment, ThreadImage
+from perdure.stores.records import Origin, Status, ThreadRecord
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_connections import Call
 from perdure.stores.redis_options import RedisOptions

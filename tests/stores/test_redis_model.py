@@ -12,20 +12,16 @@ import pytest
 from perdure.stores.base import CheckpointStore
 from perdure.stores.errors import StoreError
 from perdure.stores.memory import MemoryStore
+from perdure.stores.operations import Amendment, Commit, Expect, RunUpdate, ThreadFilter
 from perdure.stores.records import (
     PARKED,
     RUN_KINDS,
-    Amendment,
-    Commit,
-    Expect,
     GraphRecord,
     Message,
     Origin,
     Retention,
-    RunUpdate,
     Segment,
     Status,
-    ThreadFilter,
     ThreadRecord,
 )
 from perdure.stores.redis import RedisStore

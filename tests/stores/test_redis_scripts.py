@@ -25,17 +25,8 @@ from perdure.stores.errors import (
     ThreadReferenced,
     UnknownThread,
 )
-from perdure.stores.records import (
-    EMPTY,
-    Amendment,
-    Expect,
-    Origin,
-    OwnerRecord,
-    Reached,
-    RunUpdate,
-    Status,
-    ThreadImage,
-)
+from perdure.stores.operations import EMPTY, Amendment, Expect, Reached, RunUpdate, ThreadImage
+from perdure.stores.records import Origin, OwnerRecord, Status
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_forks import UNHELD
 from perdure.stores.redis_options import RedisOptions

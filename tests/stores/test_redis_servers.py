@@ -15,7 +15,8 @@ import pytest
 from redis import Redis
 
 from perdure.stores.errors import StoreError, StoreMisuse, StoreUnavailable
-from perdure.stores.records import Committed, Status
+from perdure.stores.operations import Committed
+from perdure.stores.records import Status
 from perdure.stores.redis import RedisStore
 from perdure.stores.redis_options import RedisOptions
 from tests.servers.redis import RedisServer

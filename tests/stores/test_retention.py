@@ -16,7 +16,8 @@ from perdure.stores.codec import Codec
 from perdure.stores.errors import Corrupt, StoreMisuse, UnknownCheckpoint
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import Amendment, Commit, Origin, Retention, Segment, Status
+from perdure.stores.operations import Amendment, Commit
+from perdure.stores.records import Origin, Retention, Segment, Status
 from perdure.stores.retention import floor_of, retention_data, retention_from
 from perdure.stores.segments import Kind, Row
 from perdure.stores.tidying import Progress, Tidier

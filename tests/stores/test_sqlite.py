@@ -24,8 +24,9 @@ import pytest
 
 from perdure.stores import sqlite_migrations
 from perdure.stores.errors import Corrupt, NewerFormat, StoreFull, StoreMisuse, StoreUnavailable
+from perdure.stores.operations import Committed
 from perdure.stores.processes import start_time
-from perdure.stores.records import Committed, OwnerRecord, Status
+from perdure.stores.records import OwnerRecord, Status
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite_lock import lock_holder
 from perdure.stores.sqlite_migrations import APPLICATION_ID

@@ -37,17 +37,8 @@ from perdure.stores.history import HistoryReader
 from perdure.stores.importing import Imported, import_threads
 from perdure.stores.keys import Keyring
 from perdure.stores.memory import MemoryStore
-from perdure.stores.records import (
-    LOADING,
-    RERUN,
-    GraphRecord,
-    Origin,
-    Retention,
-    RunRecord,
-    Segment,
-    Status,
-    ThreadImage,
-)
+from perdure.stores.operations import ThreadImage
+from perdure.stores.records import LOADING, RERUN, GraphRecord, Origin, Retention, RunRecord, Segment, Status
 from perdure.stores.segment_codec import encode_segment
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.thread_file import SCHEMA, Record, Sort
