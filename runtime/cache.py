@@ -11,9 +11,9 @@ from threading import Lock
 from cachetools import LRUCache
 
 from ..stores.columns import Rows, size_of, upto
-from ..stores.history import COMMIT
 from ..stores.lineage import KnownRows, RowKey
 from ..stores.records import ThreadRecord
+from ..stores.segment_reading import COMMIT
 from ..stores.segments import Row
 from .errors import InputError
 

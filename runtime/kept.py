@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..stores.columns import size_of, upto
-from ..stores.history import COMMIT, tells
 from ..stores.lineage import KnownRows
+from ..stores.segment_reading import COMMIT, tells
 from ..stores.segments import Kind, Row
 from .draft import Draft
 

@@ -8,18 +8,19 @@ own: a reader that had looked for them there notices, and looks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from .base import CheckpointStore
 from .chains import Key, take, whole
-from .columns import Columns, Rows, Strand, columns_of, joined
+from .columns import Columns, Rows, columns_of
 from .errors import Corrupt, UnknownCheckpoint, UnknownThread
 from .fetching import Width, pages
-from .lineage import KnownRows, Lineage, RowCache, Stretch, stretch_of
+from .lineage import Lineage, RowCache, Stretch, stretch_of
 from .records import Segment, ThreadRecord
-from .segments import VALUES, Kind, Row
+from .segment_reading import AFTER, COMMIT, FEWEST, follow, follows, learn, portions, rows_of
+from .segments import Kind, Row
 
 T = TypeVar("T")
 
@@ -27,17 +28,6 @@ PENDING = frozenset(
     {Kind.RESULT, Kind.INTERRUPT, Kind.ANSWER, Kind.PASS, Kind.OPTIONS, Kind.CALL, Kind.WAIT, Kind.BEAT}
 )
 """Kinds of rows that belong to the tasks after a checkpoint, of which a fork inherits none."""
-
-_FEWEST, _AFTER = 32, 4
-"""Commits that are looked at first for checkpoints, and after a checkpoint for what belongs to its tasks."""
-
-COMMIT: Final = ""
-"""Stands for a channel in the key of what a commit holds besides values (`tells`)."""
-
-
-def tells(row: Row) -> bool:
-    """Whether a row says something of a checkpoint or of its tasks."""
-    return row.kind not in VALUES and row.kind != Kind.WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +127,14 @@ class HistoryReader:
         if seq < own.first - 1:
             return []
         found: list[Row] = []
-        first, width = max(seq, own.first), _AFTER
+        first, width = max(seq, own.first), AFTER
         end = self._newest()
         while first <= end:
             # Windows of commits from the old end: a checkpoint far back must not cost the whole history after it.
             last = min(first + width - 1, end)
             # Below the floor values may be all that is left of a later checkpoint.
             rows = self._rows(own, first, last) if seq < own.floor else self._told(own, first, last)
-            following = min((row.checkpoint for row in rows if _follows(row, seq, own.floor)), default=None)
+            following = min((row.checkpoint for row in rows if follows(row, seq, own.floor)), default=None)
             found += [
                 row
                 for row in rows
@@ -203,7 +193,7 @@ class HistoryReader:
             if beyond or not segments:
                 return next(channel for channel in needed if needed[channel] == newest), newest
             lowest = max(segments[-1].first, stretch.first)
-            used = _follow(segments, needed, chains, stretch.known)
+            used = follow(segments, needed, chains, stretch.known)
             stuck = [key for key in needed.items() if key[1] >= lowest]
             if stuck:
                 return stuck[0]
@@ -219,7 +209,7 @@ class HistoryReader:
                 take(channel, columns_of(rows), needed, chains)
                 taken += 1
         if self._look.thread_id == stretch.thread_id:
-            taken += _follow(self._look.segments, needed, chains, stretch.known)
+            taken += follow(self._look.segments, needed, chains, stretch.known)
         return taken
 
     def _told(self, stretch: Stretch, first: int, last: int) -> list[Row]:
@@ -232,30 +222,30 @@ class HistoryReader:
         if first <= last:
             segments = self.store.segments(stretch.thread_id, first=first, last=last)
             self._look = _Look(stretch.thread_id, segments)
-            told |= _learn(segments, first, last, stretch.known)
+            told |= learn(segments, first, last, stretch.known)
         return [row for seq in sorted(told) for row in told[seq]]
 
     def _known_of(self, stretch: Stretch, seq: int) -> Sequence[Row] | None:
         rows = stretch.known.get((COMMIT, seq)) if stretch.known is not None else None
         if rows is None and self._look.thread_id == stretch.thread_id:
-            return _learn(self._look.segments, seq, seq, stretch.known).get(seq)
+            return learn(self._look.segments, seq, seq, stretch.known).get(seq)
         return rows
 
     def _rows(self, stretch: Stretch, first: int, last: int) -> list[Row]:
         """All rows of the commits `first..last`, oldest first."""
         self._enter(stretch)
         segments = self.store.segments(stretch.thread_id, first=first, last=last)
-        return [row for row in _rows(reversed(segments)) if first <= row.checkpoint <= last]
+        return [row for row in rows_of(reversed(segments)) if first <= row.checkpoint <= last]
 
     def _checkpoints_of(self, stretch: Stretch, before: int | None, limit: int | None) -> Iterator[list[Row]]:
         ends = [last for last in (stretch.last, None if before is None else before - 1) if last is not None]
         last = min(ends) if ends else self._newest()
         first = max(stretch.first, stretch.floor)
-        few = limit is not None and limit <= _FEWEST
+        few = limit is not None and limit <= FEWEST
         segments = pages(self.store, stretch.thread_id, last, first=first, few=few)
-        for segment, low, high in _portions(segments, last):
+        for segment, low, high in portions(segments, last):
             self._enter(stretch)
-            told = _learn([segment], low, high, stretch.known)
+            told = learn([segment], low, high, stretch.known)
             found = [
                 row
                 for rows in told.values()
@@ -354,76 +344,3 @@ class HistoryReader:
 
 class _Moved(Exception):
     """The lineage is another one than it was when it was read."""
-
-
-def _portions(found: Iterable[Sequence[Segment]], last: int) -> Iterator[tuple[Segment, int, int]]:
-    """Commits of segments (newest first) up to `last`, few at first: a segment may hold thousands, of which somebody
-    wants twenty. Those that `pending` asks for of the newest are among them."""
-    count = _FEWEST
-    for page in found:
-        for segment in page:
-            high = min(segment.last, last + _AFTER)
-            while high >= segment.first:
-                low = max(segment.first, high - count + 1)
-                yield segment, low, high
-                high, count = low - 1, count * 4
-
-
-def _follows(row: Row, seq: int, floor: int) -> bool:
-    """Whether a row shows that there was a later checkpoint than `seq`. Of those below the floor the values may be all
-    that is left."""
-    if row.checkpoint <= seq:
-        return False
-    return row.kind == Kind.CHECKPOINT or (row.checkpoint < floor and row.kind in VALUES)
-
-
-def _rows(segments: Iterable[Segment]) -> Iterator[Row]:
-    return (row for segment in segments for row in segment.rows)
-
-
-def _learn(segments: Sequence[Segment], first: int, last: int, known: KnownRows | None) -> dict[int, list[Row]]:
-    """What those of the commits `first..last` tell that are in these segments. It is put into `known`. (Nothing is
-    known of commits to come.)"""
-    told: dict[int, list[Row]] = {}
-    for segment in segments:
-        own = range(max(first, segment.first), min(last, segment.last) + 1)
-        told.update((seq, []) for seq in own)
-        columns = columns_of(segment.rows) if own else _NOTHING
-        for place in columns.telling(own):
-            told[columns.checkpoints[place]].append(columns.row(place))
-    if known is not None:
-        for seq, rows in told.items():
-            known.put((COMMIT, seq), rows)
-    return told
-
-
-def _follow(
-    segments: Sequence[Segment], needed: dict[str, int], chains: dict[str, list[Columns]], known: KnownRows | None
-) -> int:
-    """Take every needed row that is in the segments (newest first) and what it leads to; how often one was of use. What
-    is taken is put into `known`."""
-    used = 0
-    for channel, version in list(needed.items()):
-        strands: list[Strand] = []
-        at = version
-        for segment in segments:
-            if segment.last < at:
-                break
-            if at < segment.first:
-                continue
-            rows = segment.rows if isinstance(segment.rows, Rows) else Rows(columns_of(segment.rows))
-            strand = rows.strand(channel, at)
-            if strand is None:
-                break
-            strands.append(strand)
-            at = strand.base
-        if strands:
-            columns = joined(reversed(strands))
-            if known is not None:
-                known.put((channel, version), Rows(columns))
-            take(channel, columns, needed, chains)
-            used += len(strands)
-    return used
-
-
-_NOTHING: Final = columns_of(())

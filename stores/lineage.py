@@ -19,7 +19,7 @@ from .segments import Row
 from .transitions import check_whole, first_of
 
 RowKey: TypeAlias = Key
-"""A channel and a version of it; or `history.COMMIT` and a commit."""
+"""A channel and a version of it; or `segment_reading.COMMIT` and a commit."""
 
 
 class KnownRows(Protocol):

@@ -18,7 +18,7 @@ from ..stores.errors import (
     WrongOrigin,
 )
 from ..stores.operations import ABSENT, EMPTY, Amendment, Committed, Reached, RunUpdate, ThreadImage
-from ..stores.records import LOADING, SERVICE, Origin, Retention, Status
+from ..stores.records import LOADING, SERVICE, Origin, Retention, Segment, Status
 from .harness import StoreSuite
 from .samples import ANY, TOKEN, commit, history, message, new_thread
 
@@ -56,6 +56,14 @@ class Copies(StoreSuite):
         store.deliver("t", message("m2", "signal", name="price", payload=b"two"), ANY)
         store.amend("t", Amendment(names={"n": 1}))
 
+    def taken_out(self, store: CheckpointStore) -> tuple[ThreadImage, list[Segment]]:
+        """Such a thread as it was, which is gone from the store."""
+        self.eventful(store)
+        image, segments = store.image("t"), store.segments("t")
+        store.commit([commit(3, status=Status.CANCELLED, release=True)])
+        store.delete("t")
+        return image, segments
+
     def test_a_thread_that_is_there_is_not_overwritten(self, store: CheckpointStore) -> None:
         self.eventful(store)
         before = store.image("t")
@@ -65,10 +73,7 @@ class Copies(StoreSuite):
 
     def test_a_held_thread_takes_no_messages_and_can_be_given_up(self, store: CheckpointStore) -> None:
         """A message that was accepted was gone when the next piece came; and one that was never finished stayed."""
-        self.eventful(store)
-        image, segments = store.image("t"), store.segments("t")
-        store.commit([commit(3, status=Status.CANCELLED, release=True)])
-        store.delete("t")
+        image, segments = self.taken_out(store)
         store.load(image, segments)
         assert store.thread("t").status is Status.QUEUED
         with pytest.raises(Refused, match="being copied"):
@@ -83,10 +88,7 @@ class Copies(StoreSuite):
 
     def test_loading_goes_on_only_from_where_it_was_seen(self, store: CheckpointStore) -> None:
         """Somebody deleted the thread between two pieces of it: the second one was added, and the first was missing."""
-        self.eventful(store)
-        image, (second, first) = store.image("t"), store.segments("t")
-        store.commit([commit(3, status=Status.CANCELLED, release=True)])
-        store.delete("t")
+        image, (second, first) = self.taken_out(store)
         one = Reached(1, first.commit_id)
         for wrong in (EMPTY, one):
             assert not store.load(image, [first], after=wrong)
@@ -131,10 +133,7 @@ class Copies(StoreSuite):
 
     def test_a_held_thread_takes_no_names_and_has_no_forks(self, store: CheckpointStore) -> None:
         """Both were accepted: the names were gone with the next piece, and what the fork was made of was another's."""
-        self.eventful(store)
-        image, segments = store.image("t"), store.segments("t")
-        store.commit([commit(3, status=Status.CANCELLED, release=True)])
-        store.delete("t")
+        image, segments = self.taken_out(store)
         store.load(image, segments)
         held = store.image("t")
         for change in (Amendment(names={"m": 2}), Amendment(tags={"urgent": True}), Amendment(retention=KEEP)):
@@ -181,9 +180,6 @@ class Copies(StoreSuite):
             store.delete("t")
 
     def test_the_stale_owner_of_a_copy_is_fenced(self, store: CheckpointStore) -> None:
-        self.eventful(store)
-        image, segments = store.image("t"), store.segments("t")
-        store.commit([commit(3, status=Status.CANCELLED, release=True)])
-        store.delete("t")
+        image, segments = self.taken_out(store)
         store.load(image, segments, complete=True)
         assert isinstance(store.commit([commit(3)])[0], Fenced)

@@ -23,9 +23,10 @@ from perdure.runtime.cache import ReadCache
 from perdure.runtime.preload import preload
 from perdure.runtime.restore import Restored, restore
 from perdure.runtime.snapshots import SnapshotReader
-from perdure.stores.history import COMMIT, HistoryReader
+from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Origin, ThreadRecord
+from perdure.stores.segment_reading import COMMIT
 from perdure.stores.segments import Kind, Row
 from tests.runtime.engine import THREAD, State, asks, chain, history, says, thread, until
 from tests.runtime.test_values import ReadingStore
