@@ -97,7 +97,9 @@ class _Plan:
         return sum(isinstance(one, Start) for one in self._todo)
 
     def _close_unused(self, count: int) -> None:
-        """Have up to `count` actors ended whose graphs have had no threads for a while, nor have any in the line."""
+        """Have up to `count` actors ended, those that are on their way out included, whose graphs have had no threads
+        for a while, nor have any in the line."""
+        count -= sum(one.closed or one.phase is Phase.LEAVING for one in self._members)
         unused = [
             one
             for one in self._members
@@ -106,7 +108,7 @@ class _Plan:
             and self._now - one.since > SLICE
             and not self._line.wants(one.graph_key)
         ]
-        for one in sorted(unused, key=lambda each: each.since)[:count]:
+        for one in sorted(unused, key=lambda each: each.since)[: max(0, count)]:
             one.closed = True
 
     def _make_room(self, graph_key: str) -> None:

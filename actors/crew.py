@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
-from cachetools import TTLCache
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RuntimeEnvSetupError
 
 from ..runtime.drive import store_backoff
@@ -32,6 +31,7 @@ from .roster import Roster
 from .settings import ServiceSettings
 from .shipping import environment_of
 from .thread_actor import ActorInfo, Order
+from .verdicts import Verdicts
 
 LOGGER = logging.getLogger("perdure.supervisor")
 HELLO_TIMEOUT = 5.0
@@ -39,8 +39,6 @@ HELLO_TIMEOUT = 5.0
 AFTER_RECOVERY = 0.25
 """Seconds by which everything that can wait is put off where a thread may just be recovering: a new process would take
 the processor from it, and a write the store's lock."""
-ENDED_SECONDS = 60.0
-"""Within which everybody has heard of the end of an actor that he has asked for something."""
 START_FAILURES = 3
 """Actors in a row that may die while they load a graph, before its threads are paused."""
 
@@ -89,10 +87,7 @@ class Crew:
         self._heard: dict[str, int] = {}
         """Number of the last outcome that each actor has told."""
         self._exits = Exits(chores, ray.get_runtime_context().get_node_id())
-        self._guilty: MutableMapping[str, bool] = TTLCache(maxsize=1024, ttl=ENDED_SECONDS)
-        """Of the actors that were seen to end a while ago: see `_judge`."""
-        self._frozen: set[str] = set()
-        """Actors that were killed because their lease expired: not the fault of their threads."""
+        self.verdicts = Verdicts(self._exits)
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
@@ -104,7 +99,8 @@ class Crew:
     async def meet(self, name: str) -> bool:
         """Whether an actor of an unknown name lives after all; it is one of ours from now on. Another supervisor has
         started it: two are there at once where a node is cut off from Ray, but not from the store."""
-        handle = await asyncio.to_thread(find_actor, name)
+        # Ray's head tells for a while of those that were seen to end.
+        handle = await asyncio.to_thread(find_actor, name) if self.verdicts.of(name) is None else None
         if handle is None:
             return False
         if name not in self._handles:
@@ -125,14 +121,16 @@ class Crew:
         self._chores.spawn(self._start(name, wanted, AFTER_RECOVERY if spare else 0.0))
 
     def retire(self, name: str) -> None:
-        """End an actor, if it hosts nothing by then."""
+        """End an actor, if it hosts nothing by then. Nothing happens if it is gone already."""
         self._roster.become(name, Phase.LEAVING, time.monotonic())
-        self._handles[name].retire.remote()
+        handle = self._handles.get(name)
+        if handle is not None:
+            handle.retire.remote()
 
     def retire_idle(self) -> None:
         """End all actors that host nothing; those that do go on."""
         for member in list(self._roster.members.values()):
-            if member.phase is Phase.IDLE and member.name in self._handles:
+            if member.phase is Phase.IDLE:
                 self.retire(member.name)
 
     async def _start(self, name: str, wanted: Start, delay: float) -> None:
@@ -302,7 +300,7 @@ class Crew:
             await self._exits.unless_ended(name, self._end_of(name, handle))
         except Ended:
             crashed, innocent = True, not self._exits.alone
-            guilty = self._judge(name) and not is_shared(name)
+            guilty = self.verdicts.judge(name) and not is_shared(name)
         except ActorUnavailableError:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = innocent = True
@@ -312,7 +310,7 @@ class Crew:
         except RayActorError as error:
             crashed, innocent = True, not blames(error)
             # Of many, nobody knows which one it was.
-            guilty = self.blames(name, error) and not is_shared(name)
+            guilty = self.verdicts.blames(name, error) and not is_shared(name)
         except RayError as error:
             self.unfit(name, error)
             crashed, guilty = True, not is_shared(name)
@@ -329,7 +327,7 @@ class Crew:
         self._threads.act()
         if crashed:
             await asyncio.sleep(AFTER_RECOVERY)
-            self._frozen.discard(name)
+            self.verdicts.forget(name)
             await self.forget(name)
             self._threads.act()
 
@@ -341,30 +339,15 @@ class Crew:
             raise await self._cause_of(lost, name, handle) from lost
 
     async def _cause_of(self, lost: ActorUnavailableError, name: str, handle: Any) -> RayActorError:
+        if self.verdicts.of(name) is not None:
+            return lost  # seen already, and so nobody need wait for what Ray says
         member = self._roster.members.get(name)
         report = cause_of(lost, handle, member.node if member is not None else ANYWHERE)
         try:
             return await self._exits.unless_ended(name, report)
         except Ended:
-            self._judge(name)
+            self.verdicts.judge(name)
             return lost
-
-    def blames(self, name: str, error: Exception) -> bool:
-        """Whether what an actor hosted may have ended it: not its node, nor we because it was frozen."""
-        seen = self._guilty.get(name)
-        return blames(error) and name not in self._frozen if seen is None else seen
-
-    def guilty(self, name: str) -> bool:
-        """Whether an actor that is gone was seen to end, and `blames` holds."""
-        return self._guilty.get(name, False)
-
-    def _judge(self, name: str) -> bool:
-        """The same, of one that was seen to end just now. Kept for those who hear of it later: who had asked the actor
-        for something, and whose answer came no more, or comes after its end."""
-        guilty = self._guilty.get(name)
-        if guilty is None:
-            guilty = self._guilty[name] = self._exits.alone and name not in self._frozen
-        return guilty
 
     def unfit(self, name: str, error: Exception) -> None:
         """End an actor whose calls fail as nobody foresaw. Its process has no memory left, say, or can start no OS
@@ -379,7 +362,7 @@ class Crew:
         signal that follows finds new owners for its threads, and the store's fence keeps the old one out anyway."""
         member = self._roster.members.get(lease.owner)
         if member is not None:
-            self._frozen.add(lease.owner)
+            self.verdicts.freeze(lease.owner)
         reaped = reap(lease)
         if lease.host != this_host():
             self._chores.spawn(self._reap_elsewhere(lease, member.node if member is not None else ""))

@@ -73,8 +73,8 @@ async def _tell(gone: asyncio.Event, process: ProcessId) -> None:
 
 async def exit_of(process: ProcessId) -> bool:
     """Wait until a process of this machine has ended: True. False at once where that cannot be seen: without pidfd,
-    which only Linux has, or where a container forbids it."""
-    if sys.platform != "linux":
+    which only Linux has and not every Python was built with, or where a container forbids it."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return False
     try:
         descriptor = os.pidfd_open(process.pid)

@@ -119,7 +119,7 @@ class Handover:
             # Dead or ending, maybe before it could be asked. Whether it had claimed the threads, the store knows.
             if isinstance(error, ServiceError):
                 self._roster.become(name, Phase.LEAVING, time.monotonic())
-            died = self.crew.blames(name, error)
+            died = self.crew.verdicts.blames(name, error)
             for thread in threads:
                 await self._recover(thread.thread_id, name, died=died)
             return
@@ -151,7 +151,7 @@ class Handover:
             return
         if name not in self._roster.members:
             # Seen to end before its answer was heard: nobody else knows that it had the thread.
-            self._chores.spawn(self._recover(thread_id, name, died=self.crew.guilty(name)))
+            self._chores.spawn(self._recover(thread_id, name, died=bool(self.crew.verdicts.of(name))))
             return
         self.asking.pop(thread_id, None)
         self.hosted(name, thread_id, epoch)

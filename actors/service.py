@@ -82,8 +82,8 @@ class Service:
             self.store, self.clock, settings.sweep.total_seconds(), self.chores, self, self._share.has
         )
         self._noted = False
-        self._looking = asyncio.Lock()
         """The store knows how this service runs."""
+        self._looking = asyncio.Lock()
         self._preloaded: dict[str, str] = {}
         """Which actor has read the state of a thread that is about to wake, by the thread's id."""
 
@@ -211,7 +211,8 @@ class Service:
             self.wait(row, died=False)
         elif verdict is Verdict.TAKE_AFTER_CRASH:
             if not await self._crew.meet(row.owner):
-                self.wait(row, died=await died_alone(row.owner))
+                seen = self._crew.verdicts.of(row.owner)
+                self.wait(row, died=await died_alone(row.owner) if seen is None else seen)
         elif verdict is Verdict.ASK_LEASE:
             await self._ask_lease(row, leases)
         elif verdict is Verdict.ASK_OWNER:

@@ -47,7 +47,7 @@ def execute(step: Step, task: Task, portal: Callable[[], Portal]) -> Outcome:
         if scope.unrecorded is not None and not (isinstance(outcome, Failed) and outcome.cancelled):
             # Whatever the node made of it: caught, gathered as a value, or raised on as an error of its own to retry.
             return failure(task, scope.unrecorded)
-        policy = next((policy for policy in node.retry if policy.retries(raised)), None) if raised else None
+        policy = next((policy for policy in node.retry if policy.retries(raised)), None) if raised is not None else None
         if policy is None or attempt >= policy.max_attempts:
             return outcome
         time.sleep(policy.wait(attempt))

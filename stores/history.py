@@ -295,7 +295,8 @@ class HistoryReader:
 
     def steadily(self, read: Callable[[], T]) -> T:
         """What `read` returns, which may call this reader several times: read again until nothing of it was taken from
-        a thread that is not the origin any more. One look for all of it, where each call would take one."""
+        a thread that is not the origin any more. One look for all of it, where each call would take one. (Not for
+        `checkpoints`, which looks by itself between its pages.)"""
         if self._steady:
             return read()
         self._steady = True

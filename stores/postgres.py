@@ -257,7 +257,7 @@ class PostgresStore(TransactionalStore):
             return {}
         with self._transaction() as tx:
             # All at once and in the order of their ids: two who fork from the same threads wait, but not in a circle.
-            rows = tx.lock(sorted(known.keys() - names))
+            rows = tx.lock(list(known.keys() - names))
             return self._insert_many(
                 [(self._with_origin(tx, thread, rows), message) for thread, message in new], tx.rows
             )

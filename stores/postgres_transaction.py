@@ -74,7 +74,7 @@ class PostgresTransaction(Transaction):
         return thread_of(found) if found else None
 
     def lock(self, thread_ids: Sequence[str]) -> dict[str, ThreadRecord]:
-        """The rows of those that are there, by id, locked in the order in which they are given."""
+        """The rows of those that are there, by id, locked in the order of their ids."""
         rows = map(thread_of, self.rows("lock_rows", list(thread_ids)))
         return {row.thread_id: row for row in rows}
 

@@ -22,8 +22,8 @@ BESIDE = ("examples", "saver", "testing")
 """Folders that use the floors, and that no floor uses."""
 
 STORES_FOR_RUNTIME = {
-    *("base", "records", "segments", "columns", "deltas", "codec"),
-    *("history", "lineage", "errors", "processes", "tidying"),
+    *("base", "records", "operations", "segments", "columns", "deltas", "codec"),
+    *("history", "segment_reading", "lineage", "errors", "processes", "tidying"),
 }
 
 DRIVERS = {

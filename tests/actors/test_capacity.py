@@ -124,6 +124,9 @@ def test_actors_of_graphs_without_threads_make_way_for_what_is_missing() -> None
     todo = pool.plan()
     assert pool.retired(todo) == ["older"]
     assert not started(todo)
+    # One is enough, as long as it takes to go: all warm actors of all graphs were ended within that time.
+    pool.roster.become(pool.names["older"], LEAVING, 10.0)
+    assert pool.plan(10.01) == []
     pool.roster.leave(pool.names["older"])
     pool.wait(100)
     todo = pool.plan()

@@ -97,6 +97,12 @@ def test_processes_that_are_gone_already() -> None:
     assert asyncio.run(seen(known))
 
 
+def test_a_python_without_pidfd_leaves_it_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are built for kernels that had none. The supervisor ended over the first actor that it looked for."""
+    monkeypatch.delattr(os, "pidfd_open")
+    assert not asyncio.run(exit_of(ProcessId.own()))
+
+
 def test_processes_that_follow_their_lost_parent_do_not_end_alone() -> None:
     """As those of a node do: the parent stands for its raylet."""
     code = """

@@ -118,6 +118,26 @@ def test_a_new_input_after_a_failure(store: CheckpointStore) -> None:
     assert [run.status for run in store.runs("t")] == ["failed", "succeeded"]
 
 
+def test_an_error_that_counts_as_false_is_one(store: CheckpointStore) -> None:
+    """As those do which are lists of problems, and have none."""
+
+    class Problems(ConnectionError):
+        def __len__(self) -> int:
+            return 0
+
+    calls: list[int] = []
+
+    def flaky(state: State) -> dict[str, Any]:
+        calls.append(1)
+        if len(calls) < 3:
+            raise Problems
+        return {"items": [len(calls)]}
+
+    policy = RetryPolicy(initial_interval=0.0, max_attempts=3)
+    builder = StateGraph(State).add_node("a", flaky, retry_policy=policy).add_edge(START, "a").add_edge("a", END)
+    assert builder.compile(store).invoke({}, THREAD)["items"] == [3]
+
+
 def test_retries_by_policy(store: CheckpointStore) -> None:
     calls: list[int] = []
 

@@ -142,33 +142,46 @@ def test_an_update_leaves_a_sleeping_thread_asleep() -> None:
 
 
 class Held(MemoryStore):
-    """Whoever has claimed a thread commits nothing until the waiter has looked at it several times."""
+    """Who waits for the sleeper claims it again only after somebody else has, and that one commits nothing until the
+    waiter has looked at the thread several times."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiter: int | None = None
         self._looks = 0
+        self._started, self._taken = False, threading.Event()
+        self._others: set[str] = set()
 
     def thread(self, thread_id: str) -> ThreadRecord:
         self._looks += threading.get_ident() == self.waiter
         return super().thread(thread_id)
 
+    def claim(self, thread_id: str, *, token: str, **of: Any) -> ThreadRecord:
+        if threading.get_ident() == self.waiter:
+            assert not self._started or self._taken.wait(60), "nobody else claimed it"
+            self._started = True
+            return super().claim(thread_id, token=token, **of)
+        found = super().claim(thread_id, token=token, **of)
+        self._others.add(token)
+        self._taken.set()
+        return found
+
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
-        if self.waiter is not None:
+        if commits[0].token in self._others:
             seen, deadline = self._looks, time.monotonic() + 60
             while self._looks < seen + 4:
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, "the waiter does not look"
                 time.sleep(0.005)
-            self.waiter = None
         return super().commit(commits)
 
 
 def test_who_waits_for_a_sleeper_goes_on_waiting_while_it_is_updated() -> None:
     """`invoke` took the one who applied the update for somebody who ran the thread, and failed."""
     store, results = Held(), []
-    graph = chain({"a": sleeper(Log(), 2.0)}, store)
+    graph = chain({"a": sleeper(Log(), 0.5)}, store)
 
     def wait() -> None:
+        store.waiter = threading.get_ident()
         results.append(graph.invoke({}, THREAD))
 
     waiting = threading.Thread(target=wait)
@@ -177,7 +190,6 @@ def test_who_waits_for_a_sleeper_goes_on_waiting_while_it_is_updated() -> None:
     while not store.threads().threads or store.thread("t").status is not Status.SLEEPING:
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    store.waiter = waiting.ident
     graph.update_state(THREAD, {"items": ["added"]})
     waiting.join(60)
     assert results == [{"items": ["added", "slept"]}]
