@@ -13,7 +13,7 @@ from .runtime.cache import CacheOptions
 from .runtime.checkpoints import Checkpoints, checkpoint
 from .runtime.commands import END, START, Command, Interrupt, Send
 from .runtime.compiled import CompiledGraph
-from .runtime.context import NodeContext, get_context, heartbeat
+from .runtime.context import NodeContext, get_context, heartbeat, measure
 from .runtime.diffs import StateDiff, ValueChange
 from .runtime.errors import (
     CallMismatch,
@@ -150,6 +150,7 @@ __all__ = [
     "get_context",
     "heartbeat",
     "interrupt",
+    "measure",
     "open_store",
     "receive",
     "sleep",

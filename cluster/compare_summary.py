@@ -17,6 +17,8 @@ _POINTS = 1000
 """Pairs that are kept of each number, for plots: a random choice, the same each time."""
 _ROWS = 100
 """Threads that are kept as examples."""
+_MEASURES = 100
+"""Names of what nodes measured that are shown."""
 _REASONS = 1000
 """Reasons that are counted each by itself."""
 
@@ -83,14 +85,23 @@ class Comparison:
         compared. In a reason that names the thread, its original or the checkpoint these are left out."""
         self.keys: Counter[str] = Counter()
         """In how many threads each key of the state differs."""
-        self.numbers = [
-            Pairs("steps", "old_steps", "new_steps"),
-            Pairs("seconds", "old_seconds", "new_seconds"),
-            *(Pairs(name, f"old.{name}", f"new.{name}") for name in measures),
-        ]
-        """Steps, seconds, and the measures that were asked for."""
+        self.spent = [Pairs("steps", "old_steps", "new_steps"), Pairs("seconds", "old_seconds", "new_seconds")]
+        self._asked = {name: Pairs(name, f"old.{name}", f"new.{name}") for name in measures}
+        self._measured: dict[str, Pairs] = {}
+        """What nodes of both threads measured, besides."""
         self.examples: list[dict[str, Any]] = []
         """The rows of the first hundred threads that differ, or could not be compared."""
+
+    @property
+    def measures(self) -> list[Pairs]:
+        """The numbers that were asked for, and what nodes of both threads measured by `measure()`, of at most 100
+        names."""
+        return [*self._asked.values(), *self._measured.values()]
+
+    @property
+    def numbers(self) -> list[Pairs]:
+        """Steps, seconds and measures."""
+        return [*self.spent, *self.measures]
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row in."""
@@ -105,10 +116,20 @@ class Comparison:
             self.statuses[row["old_status"], row["new_status"]] += 1
         self.count_reason(row)
         self.keys.update(row["keys"] or ())
-        for pairs in self.numbers:
+        for pairs in (*self.spent, *self._asked.values()):
             pairs.add(row[pairs.old], row[pairs.new])
+        self._add_measures(dict(row["old_measures"] or ()), dict(row["new_measures"] or ()))
         if not row["same"] and len(self.examples) < _ROWS:
             self.examples.append(dict(row))
+
+    def _add_measures(self, old: Mapping[str, float], new: Mapping[str, float]) -> None:
+        for name in new:
+            if name not in old or name in self._asked:
+                continue
+            if name not in self._measured and len(self._measured) < _MEASURES:
+                self._measured[name] = Pairs(name, f"old.{name}", f"new.{name}")
+            if name in self._measured:
+                self._measured[name].add(old[name], new[name])
 
     def count_reason(self, row: Mapping[str, Any]) -> None:
         """Take in why a row's item has not succeeded, or could not be compared, if there is a reason."""

@@ -18,6 +18,7 @@ from ..runtime.batches import RERUNS, Ended, Item, thread_of
 from ..runtime.control import RUN_CHANNEL, Control
 from ..runtime.diffs import StateDiff, diff_values
 from ..runtime.errors import InputError
+from ..runtime.measures import since
 from ..runtime.reruns import BatchMark, Rerun
 from ..runtime.restore import load_control, load_values
 from ..runtime.snapshots import checkpoint_id
@@ -41,6 +42,7 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("diff", pa.string()),
     *(pa.field(name, pa.int64()) for name in ("old_steps", "new_steps")),
     *(pa.field(name, pa.float64()) for name in ("old_seconds", "new_seconds")),
+    *(pa.field(name, pa.map_(pa.string(), pa.float64())) for name in ("old_measures", "new_measures")),
     pa.field("problem", pa.string()),
 ]
 
@@ -50,7 +52,7 @@ def compare_schema(measures: Sequence[str]) -> pa.Schema:
     if isinstance(measures, str):
         raise InputError(f"measures is {measures!r}; give a list of names")
     if not all(isinstance(name, str) and name for name in measures) or len(set(measures)) < len(measures):
-        raise InputError(f"measures is {list(measures)!r}; give different names of numbers in the state")
+        raise InputError(f"measures is {list(measures)!r}; give different names of numbers")
     pairs = [pa.field(f"{side}.{name}", pa.float64()) for name in measures for side in ("old", "new")]
     return pa.schema([*_FIELDS, *pairs])
 
@@ -104,6 +106,8 @@ class _Side:
     control: Control
     steps: int
     seconds: float | None
+    measured: dict[str, float]
+    """What its nodes measured since the checkpoint from which it was re-run."""
 
 
 class _Comparison:
@@ -127,9 +131,9 @@ class _Comparison:
             return row
         try:
             new_record = self._rerun(row["rerun_id"])
-            new = self._side(new_record, item, since=new_record.created_at)
+            new = self._side(new_record, item, began=new_record.created_at)
             row.update(_facts("new", new))
-            old = self._side(self._original(item, new_record), item, since=None)
+            old = self._side(self._original(item, new_record), item, began=None)
             row.update(_facts("old", old), old_reason=old.reason or None)
             row.update(self._states(item, old, new))
             # Two failures are only the same where they have the same cause.
@@ -158,7 +162,7 @@ class _Comparison:
             raise _Problem("its original was deleted; another thread has its id now")
         return record
 
-    def _side(self, record: ThreadRecord, item: Item, *, since: float | None) -> _Side:
+    def _side(self, record: ThreadRecord, item: Item, *, began: float | None) -> _Side:
         """A thread at the end of the run that was re-run, or at its newest checkpoint while that goes on."""
         run = next((run for run in self._store.runs(record.thread_id) if run.run == item.run), None)
         ended = run is not None and run.status.ended
@@ -167,7 +171,7 @@ class _Comparison:
         seq = run.end if run is not None and run.end else record.head
         reader = HistoryReader(self._store, record.thread_id, record=record)
         start, end = load_control(reader, item.seq), load_control(reader, seq)
-        begun = start.at if since is None else since
+        begun = start.at if began is None else began
         return _Side(
             status=run.status.value if run is not None and ended else record.status.value,
             reason=run.reason if run is not None and ended else record.reason,
@@ -176,6 +180,7 @@ class _Comparison:
             control=end,
             steps=end.place - start.place,
             seconds=max(0.0, run.ended_at - begun) if run is not None and ended else None,
+            measured=since(start.measures, end.measures),
         )
 
     def _states(self, item: Item, old: _Side, new: _Side) -> dict[str, Any]:
@@ -191,8 +196,8 @@ class _Comparison:
             "diff": _cut(str(diff)) if diff else None,
         }
         for name in self._measures:
-            found[f"old.{name}"] = number_at(old_values, name)
-            found[f"new.{name}"] = number_at(new_values, name)
+            found[f"old.{name}"] = old.measured[name] if name in old.measured else number_at(old_values, name)
+            found[f"new.{name}"] = new.measured[name] if name in new.measured else number_at(new_values, name)
         return found
 
     def _values(self, side: _Side, left_out: set[str]) -> dict[str, Any]:
@@ -237,7 +242,12 @@ def _channel(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _facts(which: str, side: _Side) -> dict[str, Any]:
-    return {f"{which}_status": side.status, f"{which}_steps": side.steps, f"{which}_seconds": side.seconds}
+    return {
+        f"{which}_status": side.status,
+        f"{which}_steps": side.steps,
+        f"{which}_seconds": side.seconds,
+        f"{which}_measures": list(side.measured.items()),
+    }
 
 
 def _keys(diff: StateDiff) -> list[str]:

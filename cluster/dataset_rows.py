@@ -46,7 +46,11 @@ _COMMON: tuple[pa.Field[Any], ...] = (
 )
 _OWN: Mapping[str, tuple[pa.Field[Any], ...]] = MappingProxyType(
     {
-        "checkpoints": (pa.field("next", _TEXTS), pa.field("stored_bytes", pa.int64())),
+        "checkpoints": (
+            pa.field("next", _TEXTS),
+            pa.field("measures", pa.map_(pa.string(), pa.float64())),
+            pa.field("stored_bytes", pa.int64()),
+        ),
         "values": (
             pa.field("channel", pa.string()),
             pa.field("value", pa.string(), metadata=dict(JSON_FIELD)),
@@ -142,7 +146,9 @@ class RowsOf:
     def _checkpoint(self, common: Cells, visit: Visit) -> Sized:
         found = self.values.at(visit.seq, visit.control.manifest) if self._channels else {}
         held = [found.get(channel) for channel in self._channels]
-        own = ([task.node for task in visit.control.next], _payload_bytes(visit.rows))
+        control = visit.control
+        measures = [(name, one.number) for name, one in control.measures.items()]
+        own = ([task.node for task in control.next], measures, _payload_bytes(visit.rows))
         size = sum(value.size for value in held if value is not None)
         cells = (*common, *own, *(None if value is None else value.value for value in held))
         return cells, _ROW_SIZE + size

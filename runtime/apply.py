@@ -374,4 +374,4 @@ class Applier:
         at.manifest, at.head, at.step, at.since = then.manifest, then.head, then.step, then.since
         at.next, at.joins, at.done, at.sends = then.next, then.joins, then.done, then.sends
         at.adopted, at.version = then.adopted, then.version
-        at.born, at.lag, at.branch = then.born, then.lag, NEW_BRANCH
+        at.born, at.lag, at.branch, at.measures = then.born, then.lag, NEW_BRANCH, then.measures

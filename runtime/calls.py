@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ..stores.records import signal_wait
 from .commands import Interrupt
+from .measures import Measured, decode_measured, encode_measured
 
 
 class CallKind(StrEnum):
@@ -42,6 +43,8 @@ class Call:
     value: Any
     """An answer, a task's result, the deadline of a sleep (Unix seconds); of a signal a list of its value, which is
     empty if it did not come in time."""
+    measured: tuple[Measured, ...] = ()
+    """What a task measured."""
 
     def __str__(self) -> str:
         return shown(self.kind, self.name)
@@ -88,13 +91,14 @@ def shown(kind: CallKind, name: str) -> str:
 
 def encode_call(index: int, call: Call) -> list[Any]:
     """A recorded call as plain data."""
-    return [index, call.kind.value, call.name, call.value]
+    data = [index, call.kind.value, call.name, call.value]
+    return [*data, encode_measured(call.measured)] if call.measured else data
 
 
 def decode_call(data: Any) -> tuple[int, Call]:
     """The number and the call that `encode_call` described."""
-    index, kind, name, value = data
-    return index, Call(CallKind(kind), name, value)
+    index, kind, name, value, *measured = data
+    return index, Call(CallKind(kind), name, value, decode_measured(*measured) if measured else ())
 
 
 def encode_stop(stop: Stop) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a running node may know of itself, and tell of its progress."""
+"""What a running node may know of itself, and tell: of its progress, and of what it measures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from .measures import checked
 from .scope import TASK_CALL, Scope, scope_of
 from .task import Origin
 
@@ -92,6 +93,21 @@ def heartbeat(progress: Any = None) -> None:
     Raises `PerdureError` outside a node, `UnencodableState`.
     """
     scope_of("heartbeat()").tell(progress)
+
+
+def measure(name: str, number: float, *, add: bool = False) -> None:
+    """Record a number of the running node beside the state: `measure("tokens", 812, add=True)`.
+
+    It becomes durable with what the node returns, once, and stands under `measures` in the metadata of that checkpoint
+    and of those after it. A name's newest number takes the place of the one before; with `add` it is added to that,
+    which is 0 at first. Tasks of one step count in the order of their paths, and what one node measures in the order of
+    its calls. What belongs to an attempt that fails is void like its writes, except inside a `@task` that had ended:
+    there it is kept with the result, and counts wherever that is taken from the record.
+
+    The number is kept as a float. Raises `PerdureError` outside a node, `InputError` for what is no finite number, or a
+    name that is no text.
+    """
+    scope_of("measure()").measure(checked(name, number, add))
 
 
 def idempotency_key(origin: Origin, path: str, call: int | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..stores.errors import Corrupt, NewerFormat
+from .measures import Measures
 
 FORMAT = 1
 RUN_CHANNEL = "__run__"
@@ -57,6 +58,8 @@ class Control(msgspec.Struct, frozen=True, array_like=True):
     lag: int = 0
     """Of the thread's steps those that ran no task and took none's place: updates that left the tasks as they were.
     `step - lag` is the same in a re-run as in its original, whatever either was told from outside."""
+    measures: Measures = {}
+    """What nodes have measured so far, by name."""
 
     @property
     def place(self) -> int:

@@ -94,7 +94,7 @@ def _attempt(step: Step, scope: Scope, node: Node, portal: Callable[[], Portal],
     writes, goto = interpret(topology, task.node, returned)
     if task.node in topology.branches:
         goto = (*goto, *route(step, task.node, writes, portal))
-    return Done(task.path, writes, goto, time.perf_counter() - started, scope.checkpoint)
+    return Done(task.path, writes, goto, time.perf_counter() - started, scope.checkpoint, scope.measured())
 
 
 _NEVER_AWAITED = frozenset({dict, list, str, bool, type(None)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
+from itertools import chain
 from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
@@ -346,7 +347,9 @@ class ThreadLoop:
         after = plan.successors(self._wiring, pairs, at.joins)
         try:
             ended = tuple((task.path, task.node) for task in tasks)
-            self._recorder.checkpoint("loop", writes, after, ended, full=any(result.checkpoint for result in done))
+            full = any(result.checkpoint for result in done)
+            measured = chain.from_iterable(result.measured for result in done)
+            self._recorder.checkpoint("loop", writes, after, ended, full=full, measured=measured)
         except PerdureError as error:
             if len(tasks) == 1:
                 at.results.clear()  # a lone result was not recorded, and cannot be

@@ -9,6 +9,7 @@ from ..stores.records import Message, Status
 from .calls import Calls, Stop
 from .commands import Interrupt
 from .control import Next
+from .measures import Measures
 from .task import Done, Failed
 from .values import Values
 
@@ -56,6 +57,8 @@ class Position:
     """Step of the checkpoint that made `next` the tasks to run: an update between two steps leaves it as it is."""
     lag: int = 0
     """See `Control.lag`."""
+    measures: Measures = field(default_factory=dict)
+    """What nodes have measured up to the newest checkpoint. Never changed in place."""
 
     run: int = 0
     run_status: Status = Status.SUCCEEDED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..stores.codec import Codec
@@ -15,6 +15,7 @@ from .clock import Clock
 from .control import FORMAT, RUN_CHANNEL, TYPES, Control
 from .draft import Draft
 from .kept import KeptRows
+from .measures import Measured, standing
 from .merge import ChannelSizes, RowMaker, Write, gather, merge_writes
 from .options import Durability, RunOptions
 from .plan import Successors, moves_on
@@ -152,12 +153,13 @@ class Recorder:
         carry: bool = False,
         options: dict[str, Any] | None = None,
         full: bool = False,
+        measured: Iterable[Measured] = (),
     ) -> Draft:
         """Merge `writes` into the channels and make the result the newest checkpoint.
 
         `carry` keeps what is known of the tasks in progress (an update between two steps leaves them as they are);
         otherwise it belongs to the step that ended. `options` starts a run with these options. `full` makes it a full
-        checkpoint whatever the policy says.
+        checkpoint whatever the policy says. `measured` is what the step's tasks measured, in their order.
         Raises `InvalidUpdateError`, `UnencodableState`; then nothing has changed.
         """
         at = self.at
@@ -205,6 +207,7 @@ class Recorder:
             at.options = None
         at.head = seq
         at.step += 1
+        at.measures = standing(at.measures, measured)
         at.lag += not moves_on(source, at.next, done, carry=carry)
         if at.branch == NEW_BRANCH:
             at.branch = seq
@@ -270,6 +273,7 @@ class Recorder:
             branch=at.branch,
             born=None if at.born == at.step else at.born,
             lag=at.lag,
+            measures=at.measures,
         )
 
     def _carry(self) -> None:

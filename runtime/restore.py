@@ -19,6 +19,7 @@ from .calls import Call, CallKind, Calls, decode_call, decode_question, decode_w
 from .commands import Send
 from .control import RUN_CHANNEL, TYPES, Control, decode_control
 from .kept import KeptRows
+from .measures import decode_measured, encode_measured
 from .merge import ChannelSizes
 from .position import CHANGED_AFTER_END, Heartbeat, Position
 from .task import Done
@@ -107,6 +108,7 @@ def position_at(seq: int, control: Control, values: Values) -> Position:
         branch=control.branch,
         born=control.step if control.born is None else control.born,
         lag=control.lag,
+        measures=control.measures,
         run=control.run,
     )
 
@@ -220,11 +222,17 @@ def _add_run(position: Position, record: ThreadRecord, runs: tuple[RunRecord, ..
 def encode_result(done: Done) -> list[Any]:
     """A task's result as plain data."""
     targets = [[item.node, item.arg] if isinstance(item, Send) else item for item in done.goto]
-    return [[list(pair) for pair in done.writes], targets, *([True] if done.checkpoint else [])]
+    data = [[list(pair) for pair in done.writes], targets]
+    if done.measured:
+        return [*data, done.checkpoint, encode_measured(done.measured)]
+    return [*data, True] if done.checkpoint else data
 
 
 def decode_result(path: str, data: Any) -> Done:
     """The result that `encode_result` described."""
-    writes, targets, *checkpoint = data
+    writes, targets, *more = data
+    checkpoint = bool(more and more[0])
+    measured = decode_measured(more[1]) if len(more) > 1 else ()
     goto = tuple(Send(item[0], item[1]) if isinstance(item, list) else item for item in targets)
-    return Done(path, tuple((channel, update) for channel, update in writes), goto, checkpoint=bool(checkpoint))
+    pairs = tuple((channel, update) for channel, update in writes)
+    return Done(path, pairs, goto, checkpoint=checkpoint, measured=measured)

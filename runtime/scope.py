@@ -11,6 +11,7 @@ from typing import Any
 from .calls import Call, CallKind, Stop, shown
 from .desk import Beat, Desk, Enter, Record, Request, Surroundings, Take
 from .errors import CallMismatch, NotRecorded, PerdureError
+from .measures import Measured, Measuring
 from .task import Task
 
 
@@ -34,7 +35,18 @@ class Suspended(BaseException):
 class Scope:
     """One execution of a task: numbers its calls, and knows those that are recorded."""
 
-    __slots__ = ("attempt", "beat", "checkpoint", "count", "desk", "raised", "recorded", "task", "unrecorded")
+    __slots__ = (
+        "attempt",
+        "beat",
+        "checkpoint",
+        "count",
+        "desk",
+        "measuring",
+        "raised",
+        "recorded",
+        "task",
+        "unrecorded",
+    )
 
     def __init__(self, task: Task, desk: Desk) -> None:
         self.task = task
@@ -44,6 +56,8 @@ class Scope:
         """The node asked for a full checkpoint."""
         self.raised: int | None = None
         """Number of the last `@task` call of this attempt that raised. It is not recorded."""
+        self.measuring: Measuring | None = None
+        """None before the first number."""
         self.unrecorded: NotRecorded | None = None
         """The first thing that was to be done in a re-run and that its original did not record."""
         past = task.past
@@ -134,6 +148,36 @@ class Scope:
         if self.recorded is None:
             self.recorded = {}
         self.recorded[index] = call
+        if call.measured or self.measuring is not None:
+            self._measuring().keep(index, call.measured)
+
+    # -- what it measures ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def calling(self, index: int) -> Iterator[None]:
+        """Around one attempt of a `@task` call. What a former one measured is void."""
+        if self.measuring is not None:
+            self.measuring.keep(index, ())
+        token = TASK_CALL.set(index)
+        try:
+            yield
+        finally:
+            TASK_CALL.reset(token)
+
+    def measure(self, measured: Measured) -> None:
+        """Take in a number."""
+        self._measuring().note(measured, TASK_CALL.get(), self.count)
+
+    def measured(self, call: int | None = None) -> tuple[Measured, ...]:
+        """What was measured, or what one call has measured."""
+        if self.measuring is None:
+            return ()
+        return self.measuring.all() if call is None else self.measuring.of(call)
+
+    def _measuring(self) -> Measuring:
+        if self.measuring is None:
+            self.measuring = Measuring()
+        return self.measuring
 
     # -- what is asked of the thread's owner; the futures raise `NodeCancelled` where there is none any more ------
 

@@ -64,7 +64,8 @@ class StateSnapshot:
     config: dict[str, Any]
     """Names this checkpoint: give it to `get_state`, `update_state` or `invoke`."""
     metadata: dict[str, Any]
-    """source, step, run, version, writes (the nodes that made it), and what the run was submitted with."""
+    """source, step, run, version, writes (the nodes that made it), measures (the numbers that nodes have recorded by
+    `measure()`, if any have), and what the run was submitted with."""
     created_at: str
     """ISO 8601, UTC."""
     parent_config: dict[str, Any] | None
@@ -279,6 +280,7 @@ class SnapshotReader:
                 "version": control.version,
                 "writes": [node for _, node in control.done],
                 "thread_id": thread_id,
+                **_measures(control),
             },
             created_at=_iso(control.at),
             parent_config=parent,
@@ -299,6 +301,11 @@ def _task(task: Next, position: Position) -> TaskSnapshot:
         waits_for=(stop.name or None) if stop is not None else None,
         wake_at=datetime.fromtimestamp(stop.until, UTC) if stop is not None and stop.until is not None else None,
     )
+
+
+def _measures(control: Control) -> dict[str, Any]:
+    """What metadata say of what nodes measured: nothing where they did not."""
+    return {"measures": {name: one.number for name, one in control.measures.items()}} if control.measures else {}
 
 
 def _iso(at: float) -> str:

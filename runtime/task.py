@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from .calls import Calls, Stop
 from .commands import Send
+from .measures import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Done:
     seconds: float = 0.0
     checkpoint: bool = False
     """The node asked for a full checkpoint at the end of the step."""
+    measured: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

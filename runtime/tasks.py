@@ -99,22 +99,21 @@ class SyncTask(_TaskFunction):
             recorded = scope.confirm(index, CallKind.TASK, self._name, scope.desk.wait(scope.enter(index)))
         if recorded is None:
             with scope.noting(index):
-                result = self._run(index, args, named)
-                recorded = scope.desk.wait(scope.record(index, Call(CallKind.TASK, self._name, result)))
+                result = self._run(scope, index, args, named)
+                call = Call(CallKind.TASK, self._name, result, scope.measured(index))
+                recorded = scope.desk.wait(scope.record(index, call))
         scope.keep(index, recorded)
         return recorded.value
 
-    def _run(self, index: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    def _run(self, scope: Scope, index: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         attempt = 1
         while True:
-            token = TASK_CALL.set(index)
             try:
-                return self._func(*args, **named)
+                with scope.calling(index):
+                    return self._func(*args, **named)
             except Exception as error:
                 if not self._again(error, attempt):
                     raise
-            finally:
-                TASK_CALL.reset(token)
             time.sleep(self._pause(attempt))
             attempt += 1
 
@@ -131,22 +130,21 @@ class AsyncTask(_TaskFunction):
             recorded = scope.confirm(index, CallKind.TASK, self._name, await _answered(scope, scope.enter(index)))
         if recorded is None:
             with scope.noting(index):
-                result = await self._run(index, args, named)
-                recorded = await _answered(scope, scope.record(index, Call(CallKind.TASK, self._name, result)))
+                result = await self._run(scope, index, args, named)
+                call = Call(CallKind.TASK, self._name, result, scope.measured(index))
+                recorded = await _answered(scope, scope.record(index, call))
         scope.keep(index, recorded)
         return recorded.value
 
-    async def _run(self, index: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    async def _run(self, scope: Scope, index: int, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         attempt = 1
         while True:
-            token = TASK_CALL.set(index)
             try:
-                return await self._func(*args, **named)
+                with scope.calling(index):
+                    return await self._func(*args, **named)
             except Exception as error:
                 if not self._again(error, attempt):
                     raise
-            finally:
-                TASK_CALL.reset(token)
             await asyncio.sleep(self._pause(attempt))
             attempt += 1
 

@@ -23,7 +23,7 @@ from ..compare_page import (
     reason_rows,
     status_rows,
 )
-from ..compare_summary import Comparison, summed
+from ..compare_summary import Comparison, Pairs, summed
 from ..comparing import compare_batch
 from ..dataset_file import check_target, write_file, write_text
 from .call import Answer, Call
@@ -38,7 +38,7 @@ def compare(
     batch: Annotated[str, typer.Argument(help="The batch's id.")],
     measure: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B", help="Numbers of the final states: a key, or a path as usage.tokens. May repeat."),
+        typer.Option(metavar="A,B", help="What nodes measured, or numbers of the final states (usage.tokens)."),
     ] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a row a thread to a Parquet file.")] = None,
     html: Annotated[
@@ -89,6 +89,19 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
+def _pairs(numbers: Iterable[Pairs]) -> dict[str, Any]:
+    return {
+        pairs.label: {
+            "threads": pairs.count,
+            "old_mean": plain(pairs.old_mean),
+            "new_mean": plain(pairs.new_mean),
+            "lower": pairs.lower,
+            "higher": pairs.higher,
+        }
+        for pairs in numbers
+    }
+
+
 def _document(found: Comparison) -> dict[str, Any]:
     return {
         "batch_id": found.batch_id,
@@ -101,16 +114,8 @@ def _document(found: Comparison) -> dict[str, Any]:
             {"outcome": outcome, "reason": reason, "threads": many}
             for (outcome, reason), many in found.reasons.most_common()
         ],
-        "numbers": {
-            pairs.label: {
-                "threads": pairs.count,
-                "old_mean": plain(pairs.old_mean),
-                "new_mean": plain(pairs.new_mean),
-                "lower": pairs.lower,
-                "higher": pairs.higher,
-            }
-            for pairs in found.numbers
-        },
+        "numbers": _pairs(found.spent),
+        "measures": _pairs(found.measures),
         "keys": dict(found.keys),
         "examples": plain(found.examples),
     }

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from perdure import END, START, StateGraph, get_context, heartbeat, receive, sleep, task
+from perdure import END, START, StateGraph, get_context, heartbeat, measure, receive, sleep, task
 
 PATIENCE = 60.0
 
@@ -37,6 +37,7 @@ def noted(folder: str) -> list[str]:
 @task
 def first(folder: str, node: str) -> str:
     note(folder, f"first {node}")
+    measure("firsts", 1, add=True)
     return get_context().idempotency_key
 
 
@@ -55,6 +56,7 @@ def dies(name: str) -> Any:
     """A node whose process is killed between two kept results."""
 
     def node(state: State) -> State:
+        measure("nodes", 1, add=True)
         key = first(state["folder"], name)
         return {"done": [[name, key == first_key(state["folder"], name, key), second(state["folder"], name)]]}
 

@@ -25,6 +25,8 @@ def test_a_process_that_is_killed_between_two_kept_results(client: Client, folde
         lines = [line for line in noted(folder) if line.split()[1] == node]
         assert [line.split()[0] for line in lines] == ["first", "second", "second"]
         assert lines[1] == lines[2]
+    # What was measured counts once, whether it was run once or twice.
+    assert thread.get_state().metadata["measures"] == {"firsts": len(nodes), "nodes": len(nodes)}
 
 
 @pytest.mark.parametrize(("graph", "nodes"), [(graphs_inside.waits_inline, "a"), (graphs_inside.waits_beside, "ab")])

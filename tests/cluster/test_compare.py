@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, UnknownThread, get_context, task
+from perdure import BatchRerun, CheckpointStore, CompiledGraph, InputError, UnknownThread, get_context, measure, task
 from perdure.cluster.cli.call import Answer, Call
 from perdure.cluster.cli.comparing import compare
 from perdure.cluster.compare_page import comparison_page
@@ -96,6 +96,43 @@ def test_a_version_that_bills_more_and_takes_a_step_more(store: CheckpointStore)
     failed = found["t3"]
     assert (failed["old_status"], failed["new_status"], failed["same"]) == ("failed", "failed", True)
     assert (failed["old_steps"], failed["new_steps"], failed["new.total"]) == (0, 0, None)
+
+
+def test_what_nodes_measured_is_compared_from_the_checkpoint_on(store: CheckpointStore, tmp_path: Path) -> None:
+    @task
+    def call(tokens: int) -> int:
+        measure("tokens", tokens, add=True)
+        return tokens
+
+    def version(tokens: int, score: float, name: str) -> CompiledGraph:
+        def read(state: Any) -> None:
+            measure("tokens", 100, add=True)
+
+        def bill(state: Any) -> Any:
+            measure("tokens", tokens, add=True)
+            measure("score", score)
+            measure(f"only {name}", 1)
+            return {"total": call(7)}
+
+        return chain({"read": read, "bill": bill}, None, Bill, name="billing", version=name)
+
+    client = PumpedClient(store)
+    client.submit(version(20, 0.5, "old"), {"n": 1}, "t")
+    client.pump_all()
+    batch = client.rerun(None, at="before:bill", graph=version(3, 0.75, "new"), batch_id="b")
+    client.pump_all()
+    found = rows(batch, "tokens", "total")["t"]
+    # Read was not run again; and the call was not either, but has its number from the record.
+    assert dict(found["old_measures"]) == {"tokens": 27.0, "score": 0.5, "only old": 1.0}
+    assert dict(found["new_measures"]) == {"tokens": 10.0, "score": 0.75, "only new": 1.0}
+    assert (found["old.tokens"], found["new.tokens"]) == (27.0, 10.0)
+    assert (found["old.total"], found["new.total"], found["same"]) == (7.0, 7.0, True)
+    document = compare(_call(store), "b", ["tokens"], parquet=tmp_path / "c.parquet").document
+    assert {name: (one["old_mean"], one["new_mean"]) for name, one in document["measures"].items()} == {
+        "tokens": (27.0, 10.0),
+        "score": (0.5, 0.75),
+    }
+    assert dict(pq.read_table(tmp_path / "c.parquet").column("new_measures")[0].as_py())["score"] == 0.75
 
 
 def test_a_failure_that_is_mended_differs() -> None:
@@ -282,7 +319,7 @@ def test_the_command_writes_both_files(tmp_path: Path) -> None:
     document = json.loads(json.dumps(answer.document, allow_nan=False))
     assert (document["threads"], document["same"], document["differing"], document["problems"]) == (4, 2, 2, 0)
     assert document["statuses"][0] == {"old": "succeeded", "new": "succeeded", "threads": 3}
-    assert document["numbers"]["total"] == {
+    assert document["measures"]["total"] == {
         "threads": 3,
         "old_mean": 2.0,
         "new_mean": 5.0,

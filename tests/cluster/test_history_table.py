@@ -16,10 +16,12 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner, Result
 
-from perdure import END, START, CheckpointStore, CompiledGraph, HeadOptions, StateGraph, open_store
+from perdure import END, START, CheckpointStore, CompiledGraph, HeadOptions, StateGraph, measure, open_store
+from perdure.cluster.choosing import Choice, chosen
 from perdure.cluster.cli import app
 from perdure.cluster.dataset import history_batches, history_table
 from perdure.cluster.dataset_file import write_file
@@ -110,6 +112,19 @@ def test_one_row_per_checkpoint_with_what_is_known_of_it(store: MemoryStore) -> 
     assert table.schema.field("created_at").type == pa.timestamp("us", "UTC")
     assert [shot.checkpoint_id for shot in history(graph)] == column(table, "checkpoint_id")
     assert min(column(table, "stored_bytes")) > 0
+
+
+def test_what_nodes_measured_is_a_column_that_expressions_can_ask_for(store: MemoryStore) -> None:
+    for number in range(4):
+        nodes = {"a": says("a"), "b": lambda state: measure("score", state["n"]) if state["n"] else None}
+        chain(nodes, store).invoke({"n": number}, thread(f"t{number}"))
+    ends = history_table(store, only_heads=True)
+    found = {row["thread_id"]: dict(row["measures"]) for row in ends.to_pylist()}
+    assert found == {"t0": {}, **{f"t{number}": {"score": float(number)} for number in range(1, 4)}}
+    high = pc.map_lookup(pc.field("measures"), "score", "first") >= 2
+    assert sorted(column(ends.filter(high), "thread_id")) == ["t2", "t3"]
+    chosen_by_it = chosen(store, Choice.of({"history": high}), limit=None, sample=None, seed="")
+    assert sorted(record.thread_id for record in chosen_by_it) == ["t2", "t3"]
 
 
 def test_an_empty_store_gives_an_empty_table_of_the_same_columns(store: MemoryStore) -> None:
