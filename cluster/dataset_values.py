@@ -10,11 +10,11 @@ from ..runtime.control import RUN_CHANNEL
 from ..stores.base import CheckpointStore
 from ..stores.chains import Key, base_of, by_version
 from ..stores.codec import Codec
-from ..stores.columns import columns_of
 from ..stores.deltas import apply_stored
 from ..stores.errors import Corrupt, DisallowedType
 from ..stores.history import HistoryReader
 from ..stores.segments import Kind, Row
+from ..stores.strands import chain_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class ChannelValues:
         value, deltas = None if base is None else base.value, rows
         if base is None and rows[0].kind != Kind.DELTA:
             value, deltas = self._codec.decode(rows[0].encoding, rows[0].payload), rows[1:]
-        columns = columns_of(deltas)
-        return apply_stored(self._codec, value, columns.encodings, columns.payloads())
+        chain = chain_of(deltas)
+        return apply_stored(self._codec, value, chain.encodings, chain.payloads())
 
 
 def _flat(groups: Sequence[Sequence[Row]]) -> list[Row]:

@@ -10,11 +10,12 @@ from threading import Lock
 
 from cachetools import LRUCache
 
-from ..stores.columns import Rows, size_of, upto
+from ..stores.columns import LazyRows, size_of
 from ..stores.lineage import KnownRows, RowKey
 from ..stores.records import ThreadRecord
 from ..stores.segment_reading import COMMIT
 from ..stores.segments import Row
+from ..stores.strands import chain_of
 from .errors import InputError
 
 _ENTRY = 336
@@ -110,7 +111,7 @@ class ReadCache:
         while place < len(newest):
             rows = self._rows.get((number, (channel, newest[place])))
             if rows is not None:
-                return upto(rows, version)
+                return chain_of(rows).upto(version)
             del newest[place]
         if not newest:
             self._newest.pop((number, channel), None)
@@ -130,7 +131,7 @@ class _Known:
         return self._cache.take(self._number, key)
 
     def put(self, key: RowKey, rows: Sequence[Row]) -> None:
-        self._cache.keep(self._number, key, rows if isinstance(rows, Rows) else tuple(rows))
+        self._cache.keep(self._number, key, rows if isinstance(rows, LazyRows) else tuple(rows))
 
 
 def _size(rows: Sequence[Row]) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..stores.columns import size_of, upto
+from ..stores.columns import size_of
 from ..stores.lineage import KnownRows
 from ..stores.segment_reading import COMMIT, tells
 from ..stores.segments import Kind, Row
+from ..stores.strands import chain_of
 from .draft import Draft
 
 _MANY = 128
@@ -82,7 +83,7 @@ class KeptRows:
     def _put(self, name: str, rows: Sequence[Row]) -> None:
         older, base = self._channels.get(name, []), _base(rows)
         while older and older[-1][-1].version > base:
-            last = upto(older.pop(), base)
+            last = chain_of(older.pop()).upto(base)
             if last is not None:
                 older.append(last)
         if older and older[-1][-1].version == base:

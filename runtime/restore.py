@@ -8,12 +8,12 @@ from typing import Any
 
 from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
-from ..stores.columns import columns_of
 from ..stores.errors import Corrupt, UnknownCheckpoint
 from ..stores.history import HistoryReader
 from ..stores.operations import Claimed
 from ..stores.records import RunRecord, Status, ThreadRecord
 from ..stores.segments import Kind, Row
+from ..stores.strands import chain_of
 from .cache import ReadCache
 from .calls import Call, CallKind, Calls, decode_call, decode_question, decode_wait
 from .commands import Send
@@ -65,8 +65,8 @@ def restore(
     if record.head:
         control, rows, sends, pending = reader.steadily(lambda: _head(reader, record))
         for channel, found in rows.items():
-            ends = columns_of(found).ends
-            sizes.start(channel, ends[1], ends[-1] - ends[1])
+            whole, *deltas = chain_of(found).lengths()
+            sizes.start(channel, whole, sum(deltas))
         if kept is not None:
             kept.start(rows)
         values = values_of(rows, codec, record.thread_id)

@@ -7,10 +7,10 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
-from ..stores.columns import Columns, columns_of
 from ..stores.deltas import apply_stored
 from ..stores.errors import StoreError
 from ..stores.segments import Kind, Row
+from ..stores.strands import Chain, chain_of
 
 RowReader: TypeAlias = Callable[[Mapping[str, int]], Mapping[str, Sequence[Row]]]
 """Reads the rows that each channel's value at a version is made of, oldest first."""
@@ -113,26 +113,26 @@ def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread
 
 def decode_rows(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Any:
     """The value that a channel's rows are made of. Raises `Corrupt`, `DisallowedType` naming the record."""
-    columns = columns_of(rows)
-    payloads = columns.payloads()
-    first = 0 if columns.kinds[0] == Kind.DELTA else 1
+    chain = chain_of(rows)
+    encodings, payloads = chain.encodings, chain.payloads()
+    first = 0 if next(chain.kinds) == Kind.DELTA else 1
     try:
-        base = codec.decode(columns.encodings[0], payloads[0]) if first else None
-        return apply_stored(codec, base, columns.encodings[first:], payloads[first:])
+        base = codec.decode(encodings[0], payloads[0]) if first else None
+        return apply_stored(codec, base, encodings[first:], payloads[first:])
     except StoreError as error:
-        version = _damaged(columns, codec)
+        version = _damaged(chain, codec)
         error.args = (f"thread {thread_id!r}, channel {channel!r} at version {version}: {error}",)
         raise
 
 
-def _damaged(columns: Columns, codec: Codec) -> int:
+def _damaged(chain: Chain, codec: Codec) -> int:
     """The first version that does not decode; the last where all do, but do not fit together."""
-    for version, encoding, payload in zip(columns.versions, columns.encodings, columns.payloads(), strict=True):
+    for version, encoding, payload in zip(chain.versions, chain.encodings, chain.payloads(), strict=True):
         try:
             codec.decode(encoding, payload)
         except StoreError:
             return version
-    return columns.versions[-1]
+    return chain.strands[-1].last
 
 
 def _decoder(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Callable[[], Any]:

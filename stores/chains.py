@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from .columns import Columns, Strand, joined
 from .segments import VALUES, Kind, Row
 
 Key = tuple[str, int]
@@ -32,21 +31,6 @@ def base_of(group: Sequence[Row]) -> int:
     """The version that a group of one version's rows changes; 0 where it stands alone."""
     first = group[0]
     return first.prev if first.kind == Kind.DELTA else 0
-
-
-def take(channel: str, columns: Columns, needed: dict[str, int], chains: dict[str, list[Columns]]) -> None:
-    """Note rows of a channel that go before those that it has. Whole values end it."""
-    chains[channel].append(columns)
-    base = Strand(columns, (0,)).base
-    if base:
-        needed[channel] = base
-    else:
-        del needed[channel]
-
-
-def whole(parts: Sequence[Columns]) -> Columns:
-    """All of a channel's rows; `parts` from the newest on."""
-    return parts[0] if len(parts) == 1 else joined(Strand(part, range(part.length)) for part in reversed(parts))
 
 
 class Sieve:

@@ -6,30 +6,39 @@ somebody looks at the rows themselves.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, compress, pairwise, repeat
 from typing import Any, NamedTuple, overload
 
+import pyarrow as pa
+
 from .segments import VALUES, Kind, Row
 
-_ROW = 64
+MANY = 64
+"""Rows from which a call of Arrow's takes less than a look at each."""
+
+ROW_SIZE = 64
 """What a row counts beside its payload."""
 _HOLDS = bytes(kind in VALUES for kind in range(256))
 """Tells the kinds of rows apart that a channel's value is made of (`bytes.translate`)."""
 
+_BYTE = 256
+_ONLY = [bytes(code == one for code in range(_BYTE)) for one in range(_BYTE)]
+"""Tells one number from all others."""
 _TELLS = bytes(kind not in VALUES and kind != Kind.WRITE for kind in range(256))
 
 
 class Texts:
     """A column of texts."""
 
-    __slots__ = ("_ends", "_items", "_text")
+    __slots__ = ("_data", "_ends", "_items", "_text")
 
     def __init__(self, ends: Sequence[int], data: memoryview | bytes) -> None:
         """`ends`: where each begins, and the last one's end. Raises `ValueError`."""
         text = str(data, "utf-8")
-        self._text, self._ends = text, ends
+        self._text, self._ends, self._data = text, ends, data
         self._items: list[str] | None = None
         if len(text) != len(data):  # only of ASCII is true of the characters what is true of the bytes
             self._items = [str(data[start:end], "utf-8") for start, end in pairwise(ends)]
@@ -52,6 +61,19 @@ class Texts:
     def empty(self) -> bool:
         """Whether no row has any."""
         return not self._text
+
+    def coded(self) -> tuple[dict[str, int], bytes] | None:
+        """Each different one with its number, and the rows' numbers. None where that is not worth while, or there are
+        too many."""
+        if not isinstance(self._ends, memoryview):
+            return None
+        buffers = [None, pa.py_buffer(self._ends), pa.py_buffer(self._data)]
+        found = pa.Array.from_buffers(pa.utf8(), len(self._ends) - 1, buffers).dictionary_encode()
+        names: list[Any] = found.dictionary.to_pylist()
+        if len(names) > _BYTE:
+            return None
+        codes = found.indices.cast(pa.uint8()).buffers()[1]
+        return {name: code for code, name in enumerate(names)}, bytes(codes) if codes is not None else b""
 
     @classmethod
     def of(cls, items: Sequence[str]) -> Texts:
@@ -118,38 +140,20 @@ class Columns(NamedTuple):
         )
         return tuple(map(Row._make, columns))
 
-    def upto(self, count: int) -> Columns:
-        """The first so many of them, on the same bytes."""
-        ends = self.ends[: count + 1]
-        first = range(count)
-        return Columns(
-            self.thread,
-            count,
-            self.kinds[:count],
-            self.checkpoints[:count],
-            Texts.of(self.channels.picked(first)),
-            self.versions[:count],
-            self.prevs[:count],
-            Texts.of(self.writers.picked(first)),
-            self.encodings[:count],
-            ends,
-            memoryview(self.payload)[: ends[-1]],
-            Texts.of(self.namespaces.picked(first)),
-        )
-
-    def payloads(self) -> list[memoryview]:
-        """Each row's, on the same bytes."""
-        data = memoryview(self.payload)
-        return [data[start:end] for start, end in pairwise(self.ends)]
-
     def telling(self, commits: range) -> list[int]:
         """Where the rows are that tell something of some commits' checkpoints or tasks."""
         places = compress(range(self.length), self.kinds.translate(_TELLS))
         return [place for place in places if self.checkpoints[place] in commits]
 
-    def values(self) -> dict[str, list[int]]:
-        """By channel: where the rows are that its value in the root graph is made of."""
-        places = list(compress(range(self.length), self.kinds.translate(_HOLDS)))
+    def values(self) -> Callable[[str], Sequence[int] | None]:
+        """Tells where a channel's rows are that its value in the root graph is made of; None where it has none."""
+        holds = self.kinds.translate(_HOLDS)
+        places = list(compress(range(self.length), holds))
+        coded = self.channels.coded() if self.namespaces.empty else None
+        if coded is not None:
+            names, codes = coded
+            codes = bytes(compress(codes, holds))
+            return lambda name: list(compress(places, codes.translate(_ONLY[names[name]]))) if name in names else None
         if not self.namespaces.empty:
             places = [place for place in places if not self.namespaces[place]]
         found: dict[str, list[int]] = {}
@@ -158,24 +162,25 @@ class Columns(NamedTuple):
                 found[name].append(place)
             else:
                 found[name] = [place]
-        return found
+        return found.get
 
-    def linked(self, places: Sequence[int], version: int) -> Strand | None:
+    def linked(self, places: Sequence[int], version: int) -> Sequence[int] | None:
         """Of the rows of one channel, all that are here, those that make up a version as far as they go. Several
         writers of one step leave a delta each; a whole value in the same version takes the place of those before it.
         None where that version is not here."""
-        versions = list(map(self.versions.__getitem__, places))
+        held, before = listed(self.versions), listed(self.prevs)
+        versions = list(map(held.__getitem__, places))
         last = bisect_right(versions, version)
         if not last or versions[last - 1] != version:
             return None
         places = places[:last]
         del versions[last:]
-        prevs = list(map(self.prevs.__getitem__, places))
+        prevs = list(map(before.__getitem__, places))
         # A list that grew, most often: each row changes what the one before it left.
         simple = prevs[1:] == versions[:-1] and prevs[0] < versions[0]
         if not simple or set(map(self.kinds.__getitem__, places)) != {Kind.DELTA}:
-            places = self._linked(places, versions, prevs)
-        return Strand(self, places)
+            return self._linked(places, versions, prevs)
+        return places
 
     def _linked(self, places: Sequence[int], versions: Sequence[int], prevs: Sequence[int]) -> list[int]:
         """Those of the places that lead from one to the other, back from the last one."""
@@ -195,67 +200,14 @@ class Columns(NamedTuple):
         return found[::-1]
 
 
-class Strand(NamedTuple):
-    """Some of the rows of a segment, oldest first, each of which changes what the one before it left."""
-
-    columns: Columns
-    places: Sequence[int]
-
-    @property
-    def base(self) -> int:
-        """The version that the oldest changes; 0 where it stands alone."""
-        first = self.places[0]
-        return self.columns.prevs[first] if self.columns.kinds[first] == Kind.DELTA else 0
-
-
-def joined(strands: Iterable[Strand]) -> Columns:
-    """All rows of the strands, in bytes of their own: what else their segments hold need not be kept for their sake."""
-    kinds, encodings, pieces = bytearray(), bytearray(), list[memoryview]()
-    lengths: list[int] = []
-    numbers: tuple[list[int], list[int], list[int]] = ([], [], [])
-    texts: tuple[list[str], list[str], list[str]] = ([], [], [])
-    thread = ""
-    for columns, places in strands:
-        thread, data, ends = columns.thread, memoryview(columns.payload), columns.ends
-        if len(places) == columns.length:  # all of them: no need to look at each
-            kinds += columns.kinds
-            encodings += columns.encodings
-            pieces.append(data[ends[0] : ends[-1]])
-            lengths.extend(end - start for start, end in pairwise(ends))
-            for longs, column in zip(numbers, (columns.checkpoints, columns.versions, columns.prevs), strict=True):
-                longs.extend(column)
-            for items, each in zip(texts, (columns.channels, columns.writers, columns.namespaces), strict=True):
-                items.extend(each.all())
-            continue
-        kinds += bytes(map(columns.kinds.__getitem__, places))
-        encodings += bytes(map(columns.encodings.__getitem__, places))
-        pieces += [data[ends[place] : ends[place + 1]] for place in places]
-        lengths.extend(map(len, pieces[-len(places) :]))
-        for longs, column in zip(numbers, (columns.checkpoints, columns.versions, columns.prevs), strict=True):
-            longs.extend(map(column.__getitem__, places))
-        for items, each in zip(texts, (columns.channels, columns.writers, columns.namespaces), strict=True):
-            items.extend(each.picked(places) if not each.empty else [""] * len(places))
-    checkpoints, versions, prevs = numbers
-    channels, writers, namespaces = map(Texts.of, texts)
-    ends = [0, *accumulate(lengths)]
-    fields = (thread, len(kinds), bytes(kinds), checkpoints, channels, versions, prevs, writers, bytes(encodings))
-    return Columns(*fields, ends, b"".join(pieces), namespaces)
+def listed(numbers: Sequence[int]) -> list[int]:
+    """All of a column's numbers: of many each look costs more than this."""
+    return numbers.tolist() if isinstance(numbers, memoryview) else list(numbers)
 
 
 def size_of(rows: Sequence[Row]) -> int:
     """Bytes that rows take, about."""
-    payloads = len(rows.columns.payload) if isinstance(rows, Rows) else sum(len(row.payload) for row in rows)
-    return payloads + _ROW * len(rows)
-
-
-def upto(rows: Sequence[Row], version: int) -> Sequence[Row] | None:
-    """Those of a channel's rows, each of which changes what the one before it left, that make up an older version; None
-    where that is not among them."""
-    columns = columns_of(rows)
-    last = bisect_right(columns.versions, version)
-    if not last or columns.versions[last - 1] != version:
-        return None
-    return Rows(columns.upto(last))
+    return rows.size if isinstance(rows, LazyRows) else sum(len(row.payload) for row in rows) + ROW_SIZE * len(rows)
 
 
 def columns_of(rows: Sequence[Row]) -> Columns:
@@ -269,31 +221,32 @@ def columns_of(rows: Sequence[Row]) -> Columns:
     return Columns(*fields, bytes(encodings), ends, b"".join(payloads), Texts.of(namespaces))
 
 
-class Rows(Sequence[Row]):
-    """Rows that are made of columns when somebody looks at them. Equal to a tuple or list of the same."""
+class LazyRows(Sequence[Row]):
+    """Rows that are made when somebody looks at them. Equal to a tuple or list of the same."""
 
-    __slots__ = ("_made", "_values", "columns")
+    __slots__ = ("_made",)
 
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+    def __init__(self) -> None:
         self._made: tuple[Row, ...] | None = None
-        self._values: dict[str, list[int]] | None = None
 
-    def strand(self, channel: str, version: int) -> Strand | None:
-        """What makes up a channel at a version as far as these rows go; None where that version is not here."""
-        if self._values is None:
-            self._values = self.columns.values()
-        places = self._values.get(channel)
-        return self.columns.linked(places, version) if places is not None else None
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes that they take, about."""
+
+    @abstractmethod
+    def _make(self) -> tuple[Row, ...]:
+        """All of them."""
+
+    @abstractmethod
+    def _row(self, index: int) -> Row:
+        """One of them, at a place that there is."""
 
     def all(self) -> tuple[Row, ...]:
         """All of them, made once."""
         if self._made is None:
-            self._made = self.columns.rows()
+            self._made = self._make()
         return self._made
-
-    def __len__(self) -> int:
-        return self.columns.length
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.all())
@@ -307,10 +260,10 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
         if self._made is not None or isinstance(index, slice):
             return self.all()[index]
-        return self.columns.row(range(self.columns.length)[index])
+        return self._row(range(len(self))[index])
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, (tuple, list, Rows)):
+        if not isinstance(other, (tuple, list, LazyRows)):
             return NotImplemented
         return self.all() == tuple(other)
 
@@ -322,3 +275,33 @@ class Rows(Sequence[Row]):
 
     def __reduce__(self) -> tuple[type[tuple[Row, ...]], tuple[tuple[Row, ...]]]:
         return tuple, (self.all(),)
+
+
+class Rows(LazyRows):
+    """Rows that are kept as columns."""
+
+    __slots__ = ("_places", "columns")
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__()
+        self.columns = columns
+        self._places: Callable[[str], Sequence[int] | None] | None = None
+
+    def places(self, channel: str) -> Sequence[int] | None:
+        """See `Columns.values`."""
+        if self._places is None:
+            self._places = self.columns.values()
+        return self._places(channel)
+
+    @property
+    def size(self) -> int:
+        return len(self.columns.payload) + ROW_SIZE * self.columns.length
+
+    def __len__(self) -> int:
+        return self.columns.length
+
+    def _make(self) -> tuple[Row, ...]:
+        return self.columns.rows()
+
+    def _row(self, index: int) -> Row:
+        return self.columns.row(index)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .base import CheckpointStore
-from .chains import Key, take, whole
-from .columns import Columns, Rows, columns_of
+from .chains import Key
 from .errors import Corrupt, UnknownCheckpoint, UnknownThread
 from .fetching import Width, pages
 from .lineage import Lineage, RowCache, Stretch, stretch_of
 from .records import Segment, ThreadRecord
-from .segment_reading import AFTER, COMMIT, FEWEST, follow, follows, learn, portions, rows_of
+from .segment_reading import AFTER, COMMIT, FEWEST, Tracing, follows, learn, portions, rows_of
 from .segments import Kind, Row
 
 T = TypeVar("T")
@@ -164,25 +163,24 @@ class HistoryReader:
             return self._channels(versions, at)
 
     def _channels(self, versions: Mapping[str, int], at: int | None) -> dict[str, Sequence[Row]]:
-        chains: dict[str, list[Columns]] = {channel: [] for channel in versions}
-        needed = {channel: version for channel, version in versions.items() if version > 0}
+        tracing = Tracing(versions)
         for stretch in self._stretches():
-            absent = self._walk(stretch, needed, chains)
+            absent = self._walk(stretch, tracing)
             if absent is not None:
                 raise self._missing(*absent, at)
-        if needed:
-            channel, version = max(needed.items(), key=lambda item: item[1])
+        if tracing.needed:
+            channel, version = max(tracing.needed.items(), key=lambda item: item[1])
             raise self._missing(channel, version, at)
         self._look = _Look("", ())  # this may be large, and is not needed twice
-        return {channel: Rows(whole(chain)) for channel, chain in chains.items()}
+        return tracing.rows()
 
-    def _walk(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Columns]]) -> Key | None:
+    def _walk(self, stretch: Stretch, tracing: Tracing) -> Key | None:
         """Follow every channel down to the stretch's first commit, from the newest needed version on. Returns what is
         not there."""
         self._enter(stretch)
-        width = Width()
+        width, needed = Width(), tracing.needed
         while needed:
-            while self._follow_known(stretch, needed, chains):
+            while self._follow_known(stretch, tracing):
                 continue
             newest = max(needed.values(), default=0)
             if newest < stretch.first:
@@ -193,23 +191,20 @@ class HistoryReader:
             if beyond or not segments:
                 return next(channel for channel in needed if needed[channel] == newest), newest
             lowest = max(segments[-1].first, stretch.first)
-            used = follow(segments, needed, chains, stretch.known)
+            used = tracing.follow(segments)
             stuck = [key for key in needed.items() if key[1] >= lowest]
             if stuck:
                 return stuck[0]
             # Many at a time where the needed ones lie side by side, few where they lie apart.
             width.learn(segments, useful=used * 2 >= len(segments))
+        tracing.settle(stretch.known)
         return None
 
-    def _follow_known(self, stretch: Stretch, needed: dict[str, int], chains: dict[str, list[Columns]]) -> int:
+    def _follow_known(self, stretch: Stretch, tracing: Tracing) -> int:
         """Take what need not be read; how much that was."""
-        taken = 0
-        for channel in list(needed if stretch.known is not None else ()):
-            while channel in needed and (rows := stretch.known.get((channel, needed[channel]))):  # type: ignore[union-attr]
-                take(channel, columns_of(rows), needed, chains)
-                taken += 1
+        taken = tracing.take(stretch.known) if stretch.known is not None else 0
         if self._look.thread_id == stretch.thread_id:
-            taken += follow(self._look.segments, needed, chains, stretch.known)
+            taken += tracing.follow(self._look.segments)
         return taken
 
     def _told(self, stretch: Stretch, first: int, last: int) -> list[Row]:

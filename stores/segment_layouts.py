@@ -14,13 +14,16 @@ All functions raise `struct.error` or `ValueError` for what does not fit.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate, repeat
 from operator import add
-from typing import Any
+from typing import Any, TypeAlias
 
-from .columns import Columns, Texts
+import pyarrow as pa
+
+from .columns import MANY, Columns, Texts, listed
 from .segments import Row
 
 # Arrow's flatbuffer for a record batch (Arrow's Message.fbs): the Message table, its RecordBatch table, then the two
@@ -40,6 +43,9 @@ _ROOT = (-1, _MESSAGE.size - 8, 16, 12, 20, 16, 18, 4, 8, 12, 28)
 _VALIDITY = frozenset({0, 3, 6, 8, 11, 13, 15, 17, 20, 22})
 """Which buffers would tell nulls apart; always empty."""
 _BATCH = (4, 3, 10, 20, 8, 4, 16, 12, 24)
+
+_Longs: TypeAlias = Callable[[memoryview], Sequence[int]]
+_Spans: TypeAlias = Callable[[memoryview, memoryview], Sequence[int]]
 
 _NUMBERS = struct.Struct("<II")
 _FEW = 64
@@ -148,21 +154,56 @@ def read_message(raw: memoryview) -> Columns:
     buffers = [data[start:end] for start, end in zip(offsets, ends, strict=True)]
     if len(buffers[16]) != count or len(buffers[21]) != count:
         raise ValueError("a column does not have as many rows as the others")
-    longs, spans = struct.Struct(f"<{count}q"), struct.Struct(f"<{count + 1}i")
+    read = _many if count >= MANY and sys.byteorder == "little" else _few
+    longs, spans = read(count)
     return Columns(
         _thread(buffers[1], buffers[2], count, spans),
         count,
         bytes(buffers[16]),
-        longs.unpack(buffers[7]),
+        longs(buffers[7]),
         _column(buffers[9], buffers[10], spans),
-        longs.unpack(buffers[12]),
-        longs.unpack(buffers[14]),
+        longs(buffers[12]),
+        longs(buffers[14]),
         _column(buffers[18], buffers[19], spans),
         bytes(buffers[21]),
-        _spans(buffers[23], buffers[24], spans),
+        spans(buffers[23], buffers[24]),
         buffers[24],
         _column(buffers[4], buffers[5], spans),
     )
+
+
+def _few(count: int) -> tuple[_Longs, _Spans]:
+    """What reads a column's numbers, and what reads where its rows begin and checks it."""
+    longs, offsets = struct.Struct(f"<{count}q"), struct.Struct(f"<{count + 1}i")
+
+    def spans(found: memoryview, data: memoryview) -> Sequence[int]:
+        ends = offsets.unpack(found)
+        if _length(ends) != len(data):
+            raise ValueError("a column's rows do not cover its data")
+        return ends
+
+    return longs.unpack, spans
+
+
+def _many(count: int) -> tuple[_Longs, _Spans]:
+    """The same of many rows, where the numbers stay in their bytes until somebody looks at one."""
+
+    def longs(found: memoryview) -> Sequence[int]:
+        if len(found) != 8 * count:
+            raise ValueError("a column does not have as many rows as the others")
+        return found.cast("q")
+
+    def spans(found: memoryview, data: memoryview) -> Sequence[int]:
+        if len(found) != 4 * (count + 1):
+            raise ValueError("a column does not have as many rows as the others")
+        ends = found.cast("i")
+        # Arrow's own check: that none begins before the one before it, or beyond the data
+        pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(found), pa.py_buffer(data)]).validate(full=True)
+        if ends[0] != 0 or ends[-1] != len(data):
+            raise ValueError("a column's rows do not cover its data")
+        return ends
+
+    return longs, spans
 
 
 def _columns_of(rows: Sequence[Row]) -> Iterable[Any]:
@@ -198,24 +239,18 @@ def _texts(strings: Sequence[str]) -> tuple[bytes, bytes]:
     return _offsets(items), b"".join(items)
 
 
-def _column(offsets: memoryview, data: memoryview, spans: struct.Struct) -> Texts:
-    return Texts(_spans(offsets, data, spans), data)
+def _column(offsets: memoryview, data: memoryview, spans: _Spans) -> Texts:
+    return Texts(spans(offsets, data), data)
 
 
-def _spans(offsets: memoryview, data: memoryview, spans: struct.Struct) -> Sequence[int]:
-    ends = spans.unpack(offsets)
-    if _length(ends) != len(data):
-        raise ValueError("a column's rows do not cover its data")
-    return ends
-
-
-def _thread(offsets: memoryview, data: memoryview, count: int, spans: struct.Struct) -> str:
+def _thread(offsets: memoryview, data: memoryview, count: int, spans: _Spans) -> str:
     if not count:
         return str(data, "utf-8")
-    ends = _spans(offsets, data, spans)
-    name = data[: ends[1]]
+    ends = spans(offsets, data)
+    names = bytes(data)  # which are compared many times as fast as views of them
+    name = names[: ends[1]]
     size = len(name)
-    even = tuple(range(0, size * count + 1, size)) if size else (0,) * (count + 1)
-    if ends != even or data != bytes(name) * count:
+    even = list(range(0, size * count + 1, size)) if size else [0] * (count + 1)
+    if listed(ends) != even or names != name * count:
         raise ValueError("its rows belong to several threads")
     return str(name, "utf-8")

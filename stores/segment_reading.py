@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from .chains import take
-from .columns import Columns, Rows, Strand, columns_of, joined
+from .columns import columns_of
 from .lineage import KnownRows
 from .records import Segment
 from .segments import VALUES, Kind, Row
+from .strands import Chain, Strand, chain_of, settled, strand_of
 
 FEWEST, AFTER = 32, 4
 """Commits that are looked at first for checkpoints, and after a checkpoint for what belongs to its tasks."""
@@ -64,33 +64,85 @@ def learn(segments: Sequence[Segment], first: int, last: int, known: KnownRows |
     return told
 
 
-def follow(
-    segments: Sequence[Segment], needed: dict[str, int], chains: dict[str, list[Columns]], known: KnownRows | None
-) -> int:
-    """Take every needed row that is in the segments (newest first) and what it leads to; how often one was of use. What
-    is taken is put into `known`."""
-    used = 0
-    for channel, version in list(needed.items()):
-        strands: list[Strand] = []
-        at = version
-        for segment in segments:
-            if segment.last < at:
-                break
-            if at < segment.first:
-                continue
-            rows = segment.rows if isinstance(segment.rows, Rows) else Rows(columns_of(segment.rows))
-            strand = rows.strand(channel, at)
-            if strand is None:
-                break
-            strands.append(strand)
-            at = strand.base
+class Tracing:
+    """Follows channels from the versions that are asked for down to whole values, through rows that are known and
+    segments that are read, newest first."""
+
+    def __init__(self, versions: Mapping[str, int]) -> None:
+        self.needed = {channel: version for channel, version in versions.items() if version > 0}
+        """The versions that are looked for next."""
+        self._found: dict[str, list[Chain]] = {channel: [] for channel in versions}
+        """Newest first."""
+        self._fresh: dict[str, list[Strand]] = {}
+        """What was read since, newest first."""
+        self._since: dict[str, int] = {}
+        """The versions that it makes up."""
+
+    def follow(self, segments: Sequence[Segment]) -> int:
+        """Take every needed row that is in the segments (newest first) and what it leads to; how often one was of
+        use."""
+        used = 0
+        for channel, version in list(self.needed.items()):
+            strands: list[Strand] = []
+            at = version
+            for segment in segments:
+                if segment.last < at:
+                    break
+                if at < segment.first:
+                    continue
+                strand = strand_of(segment.rows, channel, at)
+                if strand is None:
+                    break
+                strands.append(strand)
+                at = strand.base
+            if strands:
+                self._since.setdefault(channel, version)
+                self._fresh.setdefault(channel, []).extend(strands)
+                self._go_on(channel, at)
+                used += len(strands)
+        return used
+
+    def take(self, known: KnownRows) -> int:
+        """Take what is known of what is needed; how much that was."""
+        taken = 0
+        for channel in list(self.needed):
+            while channel in self.needed and (rows := known.get((channel, self.needed[channel]))):
+                self._settle(channel, known)
+                found = chain_of(rows)
+                self._found[channel].append(found)
+                self._go_on(channel, found.base)
+                taken += 1
+        return taken
+
+    def settle(self, known: KnownRows | None) -> None:
+        """Put what was read since the last call into `known`."""
+        for channel in list(self._fresh):
+            self._settle(channel, known)
+
+    def rows(self) -> dict[str, Sequence[Row]]:
+        """What each channel is made of. Everything has to be settled."""
+        return {channel: _one(parts) for channel, parts in self._found.items()}
+
+    def _settle(self, channel: str, known: KnownRows | None) -> None:
+        strands = self._fresh.pop(channel, None)
         if strands:
-            columns = joined(reversed(strands))
+            found = settled(reversed(strands))
+            self._found[channel].append(found)
+            version = self._since.pop(channel)
             if known is not None:
-                known.put((channel, version), Rows(columns))
-            take(channel, columns, needed, chains)
-            used += len(strands)
-    return used
+                known.put((channel, version), found)
+
+    def _go_on(self, channel: str, base: int) -> None:
+        """Whole values end a channel."""
+        if base:
+            self.needed[channel] = base
+        else:
+            del self.needed[channel]
+
+
+def _one(parts: Sequence[Chain]) -> Chain:
+    """One chain of several, of which the newest is the first."""
+    return parts[0] if len(parts) == 1 else Chain([strand for part in reversed(parts) for strand in part.strands])
 
 
 _NOTHING: Final = columns_of(())

@@ -22,7 +22,7 @@ BESIDE = ("examples", "saver", "testing")
 """Folders that use the floors, and that no floor uses."""
 
 STORES_FOR_RUNTIME = {
-    *("base", "records", "operations", "segments", "columns", "deltas", "codec"),
+    *("base", "records", "operations", "segments", "columns", "strands", "deltas", "codec"),
     *("history", "segment_reading", "lineage", "errors", "processes", "tidying"),
 }
 

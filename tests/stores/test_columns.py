@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import random
+import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from perdure.stores.chains import Key, base_of, by_version
 from perdure.stores.codec import Codec
-from perdure.stores.columns import Rows, Strand, columns_of, joined, upto
+from perdure.stores.columns import MANY, Rows, columns_of
 from perdure.stores.deltas import Delta, apply_deltas, apply_stored, decode_delta, encode_delta
 from perdure.stores.errors import Corrupt, DisallowedType, StoreError
 from perdure.stores.segment_codec import decode_segment, encode_segment
+from perdure.stores.segment_layouts import _BUFFERS, _MESSAGE, message, read_message
 from perdure.stores.segments import Kind, Row
+from perdure.stores.strands import Chain, Strand, chain_of, joined, settled, strand_of
 
 CODEC = Codec()
 
 
-def history(dice: random.Random) -> list[Row]:
-    """Rows of some commits as they may be in one segment: several channels and writers, branches that were left."""
+def history(dice: random.Random, *, large: bool = False) -> list[Row]:
+    """Rows of some commits as they may be in one segment: several channels and writers, branches that were left. Large
+    ones are laid out in another way than small ones."""
     rows: list[Row] = []
     versions: dict[str, list[int]] = {"a": [0], "b": [0], "ä": [0], "": [0]}
     for seq in range(1, dice.randint(2, 40)):
@@ -32,7 +37,7 @@ def history(dice: random.Random) -> list[Row]:
             if kinds[0] == Kind.DELTA and dice.random() < 0.2:
                 kinds.append(dice.choice([Kind.SNAPSHOT, Kind.DELTA]))
             for number, kind in enumerate(kinds):
-                payload = dice.randbytes(dice.randint(0, 20))
+                payload = dice.randbytes(dice.randint(0, 2000 if large else 20))
                 rows.append(Row(kind, seq, channel, seq, base, f"n{number}", 0, payload))
             known.append(seq)
         rows.append(Row(Kind.CHECKPOINT, seq, "", seq, 0, "", 0, b"control"))
@@ -51,25 +56,26 @@ def expected(groups: dict[Key, list[Row]], channel: str, version: int) -> list[R
     return found
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("seed", range(60))
-def test_a_strand_is_what_following_row_by_row_finds(seed: int) -> None:
-    written = history(random.Random(seed))
+def test_a_strand_is_what_following_row_by_row_finds(seed: int, large: bool) -> None:
+    written = history(random.Random(seed), large=large)
     _, rows = decode_segment(encode_segment("t", written))
-    assert isinstance(rows, Rows)
     groups = by_version(written)
     for channel in ("a", "b", "ä", "", "none"):
         for version in range(42):
             wanted = expected(groups, channel, version)
-            strand = rows.strand(channel, version)
+            strand = strand_of(rows, channel, version)
             if strand is None:
                 assert wanted == [], (channel, version)
                 continue
-            found = Rows(joined([strand]))
+            found = Chain([strand])
             assert found == wanted, (channel, version)
+            assert Rows(joined([strand])) == wanted
             assert strand.base == base_of(wanted)
             for older in {row.version for row in wanted}:
-                assert upto(found, older) == [row for row in wanted if row.version <= older]
-            assert upto(found, version + 1) is None
+                assert found.upto(older) == [row for row in wanted if row.version <= older]
+            assert found.upto(version + 1) is None
 
 
 def test_strands_of_several_segments_are_put_together() -> None:
@@ -78,6 +84,76 @@ def test_strands_of_several_segments_are_put_together() -> None:
     assert Rows(joined(Strand(part, range(part.length)) for part in parts)) == rows
     assert joined([]).length == 0
     assert Rows(columns_of([])) == ()
+
+
+def grown(first: int, last: int, *, size: int, beside: int = 0) -> Sequence[Row]:
+    """A segment in which a channel grows, from version `first` to `last`; `beside` bytes of another with each."""
+    rows: list[Row] = []
+    for seq in range(first, last + 1):
+        rows.append(Row(Kind.DELTA if seq > 1 else Kind.VALUE, seq, "grows", seq, seq - 1, "w", 0, bytes([seq]) * size))
+        rows.append(Row(Kind.VALUE, seq, "other", seq, seq - 1, "w", 0, b"o" * beside))
+    return decode_segment(encode_segment("t", rows))[1]
+
+
+def test_a_chain_leaves_rows_where_they_are_most_of_their_segment_and_copies_others() -> None:
+    segments = [
+        grown(1, 9, size=10),
+        grown(10, 99, size=900),
+        grown(100, 120, size=100, beside=9000),
+        grown(121, 130, size=5),
+    ]
+    ends = (9, 99, 120, 130)
+    strands = [strand_of(rows, "grows", end) for rows, end in zip(segments, ends, strict=True)]
+    found = settled([strand for strand in strands if strand is not None])
+    wanted = [row for rows in segments for row in rows if row.channel == "grows"]
+    assert found == wanted
+    assert [len(strand.places) for strand in found.strands] == [9, 90, 31]
+    assert columns_of(segments[1]) is found.strands[1].columns
+    assert found.size < 2 * sum(len(row.payload) + 64 for row in wanted), "nothing large is kept for little"
+    assert (len(found), found.base, list(found.versions)) == (130, 0, list(range(1, 131)))
+    assert list(found.lengths()) == [len(row.payload) for row in wanted]
+    assert [bytes(payload) for payload in found.payloads()] == [row.payload for row in wanted]
+    assert [found[place] for place in (0, 8, 9, 98, 99, 129, -1)] == [wanted[n] for n in (0, 8, 9, 98, 99, 129, 129)]
+    with pytest.raises(IndexError):
+        settled(found.strands)[130]
+    for version in (1, 9, 10, 60, 99, 100, 130):
+        assert found.upto(version) == wanted[:version]
+    assert (found.upto(0), found.upto(131), chain_of(found)) == (None, None, found)
+    assert chain_of(wanted) == found
+    assert chain_of([]).strands == ()
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 1 << 20, 1 << 30])
+@pytest.mark.parametrize("buffer", [1, 4, 9, 18, 23])
+def test_of_many_rows_too_each_has_to_begin_where_the_one_before_it_ends(buffer: int, offset: int) -> None:
+    rows = [Row(Kind.VALUE, seq, f"c{seq}", seq, 0, f"w{seq}", 0, b"p" * 300, f"n{seq}") for seq in range(1, MANY + 9)]
+    whole = bytearray(message("thread", rows))
+    assert read_message(memoryview(whole)).rows() == tuple(rows)
+    start = _MESSAGE.size + _MESSAGE.unpack_from(whole)[-2 * _BUFFERS :][2 * buffer]
+    struct.pack_into("<i", whole, start + 4 * 40, offset)
+    with pytest.raises(ValueError, match=r"row|column|[oO]ffset"):
+        read_message(memoryview(whole))
+
+
+def test_of_many_rows_too_a_column_has_as_many_as_the_others() -> None:
+    rows = [Row(Kind.VALUE, seq, "c", seq, 0, "w", 0, b"p" * 300) for seq in range(1, MANY + 9)]
+    for buffer in (1, 7, 12, 14, 23):
+        whole = bytearray(message("thread", rows))
+        fields = list(_MESSAGE.unpack_from(whole))
+        fields[len(fields) - 2 * _BUFFERS + 2 * buffer + 1] -= 8
+        _MESSAGE.pack_into(whole, 0, *fields)
+        with pytest.raises(ValueError, match=r"row|column|[oO]ffset"):
+            read_message(memoryview(whole))
+
+
+def test_more_names_than_a_byte_tells_apart() -> None:
+    rows = [Row(Kind.VALUE, seq, f"c{seq}", seq, 0, "w", 0, b"p" * 300) for seq in range(1, 400)]
+    _, found = decode_segment(encode_segment("t", rows))
+    for seq in (1, 255, 256, 399):
+        strand = strand_of(found, f"c{seq}", seq)
+        assert strand is not None
+        assert Chain([strand]) == [rows[seq - 1]]
+    assert strand_of(found, "c400", 400) is None
 
 
 def test_rows_are_those_of_a_tuple() -> None:
