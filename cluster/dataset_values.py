@@ -100,8 +100,7 @@ class ChannelValues:
         value, deltas = None if base is None else base.value, rows
         if base is None and rows[0].kind != Kind.DELTA:
             value, deltas = self._codec.decode(rows[0].encoding, rows[0].payload), rows[1:]
-        chain = chain_of(deltas)
-        return apply_stored(self._codec, value, chain.encodings, chain.payloads())
+        return apply_stored(self._codec, value, chain_of(deltas).portions())
 
 
 def _flat(groups: Sequence[Sequence[Row]]) -> list[Row]:

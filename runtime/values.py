@@ -114,11 +114,11 @@ def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread
 def decode_rows(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Any:
     """The value that a channel's rows are made of. Raises `Corrupt`, `DisallowedType` naming the record."""
     chain = chain_of(rows)
-    encodings, payloads = chain.encodings, chain.payloads()
-    first = 0 if next(chain.kinds) == Kind.DELTA else 1
+    oldest = chain[0]
+    whole = oldest.kind != Kind.DELTA
     try:
-        base = codec.decode(encodings[0], payloads[0]) if first else None
-        return apply_stored(codec, base, encodings[first:], payloads[first:])
+        base = codec.decode(oldest.encoding, oldest.payload) if whole else None
+        return apply_stored(codec, base, chain.portions(1 if whole else 0))
     except StoreError as error:
         version = _damaged(chain, codec)
         error.args = (f"thread {thread_id!r}, channel {channel!r} at version {version}: {error}",)
@@ -127,11 +127,11 @@ def decode_rows(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str)
 
 def _damaged(chain: Chain, codec: Codec) -> int:
     """The first version that does not decode; the last where all do, but do not fit together."""
-    for version, encoding, payload in zip(chain.versions, chain.encodings, chain.payloads(), strict=True):
+    for row in chain:
         try:
-            codec.decode(encoding, payload)
+            codec.decode(row.encoding, row.payload)
         except StoreError:
-            return version
+            return row.version
     return chain.strands[-1].last
 
 

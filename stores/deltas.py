@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .codec import Codec
 from .errors import Corrupt
@@ -61,14 +61,32 @@ def _delta(pair: Any) -> Delta:
     return Delta(*pair)
 
 
-def apply_stored(codec: Codec, base: Any, encodings: bytes, payloads: Sequence[bytes | memoryview]) -> Any:
+Portion: TypeAlias = tuple[bytes, Sequence[bytes | memoryview]]
+"""The encodings and the payloads of some deltas."""
+
+
+def apply_stored(codec: Codec, base: Any, portions: Iterable[Portion]) -> Any:
     """The value that `base` became by encoded deltas, oldest first: `apply_deltas` of what `decode_delta` gives, with
-    most of the time spent once for all. Raises as they do."""
-    if any(encodings):  # none is written with another encoding than MSGPACK, which is 0
-        return apply_deltas(base, [decode_delta(codec, *each) for each in zip(encodings, payloads, strict=True)])
-    pairs = codec.decode_all(payloads)
-    appended = _appended(pairs) if type(base) is list else None
-    return apply_deltas(base, map(_delta, pairs)) if appended is None else base + appended
+    most of the time spent once for many. Raises as they do.
+
+    Of a list that only grew nothing is kept but the items: objects for each delta that outlive their portion would make
+    Python look through all of its memory (`gc`), which in a large process takes longer than the rest.
+    """
+    items: list[Any] = []
+    others: list[Delta] = []
+    for encodings, payloads in portions:
+        if any(encodings):  # none is written with another encoding than MSGPACK, which is 0
+            pairs = [codec.decode(*each) for each in zip(encodings, payloads, strict=True)]
+        else:
+            pairs = codec.decode_all(payloads)
+        appended = _appended(pairs) if type(base) is list and not others else None
+        if appended is None:
+            others += map(_delta, pairs)
+        else:
+            items += appended
+    if not others:
+        return base + items if items else base
+    return apply_deltas(base, [Delta(Op.APPEND, items), *others] if items else others)
 
 
 def _appended(pairs: Sequence[Any]) -> list[Any] | None:

@@ -9,15 +9,20 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .columns import ROW_SIZE, Columns, LazyRows, Rows, Texts, columns_of, listed
+from .deltas import Portion
 from .segments import Kind, Row
 
 _WORTH = 1 << 15
 """Bytes of payload from which a segment may be kept in memory for a part of it."""
 
 _SAMPLE = 32
+"""Rows from which the size of all is told."""
+_PORTION = 1 << 16
+"""Bytes of payload that are decoded at a time: they stay in the processor's cache, and the objects that are made for
+them are gone before Python counts them as ones that stay."""
 
 
 class Strand(NamedTuple):
@@ -51,12 +56,18 @@ class Strand(NamedTuple):
             return (end - start for start, end in pairwise(ends))
         return (ends[place + 1] - ends[place] for place in self.places)
 
-    def payloads(self) -> list[memoryview]:
-        """Each row's, on the segment's bytes."""
-        data, ends = memoryview(self.columns.payload), listed(self.columns.ends)
-        if len(self.places) == self.columns.length:
-            return [data[start:end] for start, end in pairwise(ends)]
-        return [data[ends[place] : ends[place + 1]] for place in self.places]
+    def payloads(self, places: Iterable[int]) -> list[memoryview]:
+        """Those of some of the rows, on the segment's bytes."""
+        data, ends = memoryview(self.columns.payload), self.columns.ends
+        return [data[ends[place] : ends[place + 1]] for place in places]
+
+    def portions(self, start: int = 0) -> Iterator[Portion]:
+        """Encodings and payloads from the row at `start` on, of a few rows at a time."""
+        count = len(self.places)
+        many = max(1, count * _PORTION // max(self.size, 1))
+        for first in range(start, count, many):
+            places = self.places[first : first + many]
+            yield bytes(map(self.columns.encodings.__getitem__, places)), self.payloads(places)
 
     def upto(self, version: int) -> Strand | None:
         """The part that makes up an older version; None where that is not among them."""
@@ -95,28 +106,14 @@ class Chain(LazyRows):
         """The version that the oldest row changes; 0 where it stands alone."""
         return self.strands[0].base
 
-    @property
-    def kinds(self) -> Iterator[int]:
-        """Of each row."""
-        return self._each("kinds")
-
-    @property
-    def versions(self) -> Iterator[int]:
-        """Of each row."""
-        return self._each("versions")
-
-    @property
-    def encodings(self) -> bytes:
-        """Of each row."""
-        return b"".join(bytes(map(strand.columns.encodings.__getitem__, strand.places)) for strand in self.strands)
-
     def lengths(self) -> Iterator[int]:
         """Of each row's payload."""
         return chain.from_iterable(strand.lengths() for strand in self.strands)
 
-    def payloads(self) -> list[memoryview]:
-        """Each row's."""
-        return list(chain.from_iterable(strand.payloads() for strand in self.strands))
+    def portions(self, start: int = 0) -> Iterator[Portion]:
+        """Encodings and payloads, oldest first, of a few rows at a time; `start` 1 leaves the first out."""
+        for number, strand in enumerate(self.strands):
+            yield from strand.portions(0 if number else start)
 
     def upto(self, version: int) -> Chain | None:
         """The rows that make up an older version; None where that is not among them."""
@@ -134,14 +131,6 @@ class Chain(LazyRows):
         number = bisect_right(self._ends, index)
         strand, before = self.strands[number], self._ends[number - 1] if number else 0
         return strand.columns.row(strand.places[index - before])
-
-    def _each(self, column: str) -> Iterator[Any]:
-        for strand in self.strands:
-            values = getattr(strand.columns, column)
-            if len(strand.places) == strand.columns.length:
-                yield from values
-            else:
-                yield from map(values.__getitem__, strand.places)
 
 
 def chain_of(rows: Sequence[Row]) -> Chain:
@@ -196,7 +185,7 @@ def joined(strands: Iterable[Strand]) -> Columns:
             continue
         kinds += bytes(map(columns.kinds.__getitem__, places))
         encodings += bytes(map(columns.encodings.__getitem__, places))
-        pieces += strand.payloads()
+        pieces += strand.payloads(places)
         for longs, column in zip(numbers, (columns.checkpoints, columns.versions, columns.prevs), strict=True):
             longs.extend(map(column.__getitem__, places))
         for items, each in zip(texts, (columns.channels, columns.writers, columns.namespaces), strict=True):

@@ -15,8 +15,6 @@ from .writing import Writer, library_of
 _PLAIN = frozenset({dict, str, list, int, float, bool, type(None), bytes, tuple})
 _FEW = 4
 """So few payloads are decoded each by itself."""
-_AT_ONCE = 1 << 18
-"""Bytes of payloads that are decoded by one call."""
 _ARRAY, _ARRAY_32 = struct.Struct(">BI"), 0xDD
 """How MessagePack begins a list of up to 2^32 items."""
 _KEPT = 1 << 20
@@ -80,10 +78,8 @@ class Codec:
         """The values of many payloads of MSGPACK, as `decode` gives them one by one; most of the time is spent once for
         all. Raises as it does, of the first that does not decode."""
         values: list[Any] = []
-        # At a time what stays in the processor's cache, and in memory that is there already.
-        many = max(_FEW, min(CHECKED_FROM, len(payloads) * _AT_ONCE // max(sum(map(len, payloads)), 1)))
-        for start in range(0, len(payloads), many):
-            values += self._decoded(payloads[start : start + many])
+        for start in range(0, len(payloads), CHECKED_FROM):
+            values += self._decoded(payloads[start : start + CHECKED_FROM])
         return values
 
     def _decoded(self, payloads: Sequence[bytes | memoryview]) -> list[Any]:
