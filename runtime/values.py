@@ -21,9 +21,10 @@ class Pending:
 
     __slots__ = ("_lock", "_make", "_value")
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], lock: Lock) -> None:
+        """`lock` may be that of other values too: a page of history has a hundred, of which few are looked at."""
         self._make: Callable[[], Any] | None = make
-        self._lock = Lock()
+        self._lock = lock
         self._value: Any = None
 
     def get(self) -> Any:
@@ -97,7 +98,9 @@ Values: TypeAlias = dict[str, Any] | LazyValues
 
 def values_of(rows: Mapping[str, Sequence[Row]], codec: Codec, thread_id: str) -> LazyValues:
     """The values that rows hold."""
-    return LazyValues({channel: Pending(_decoder(channel, found, codec, thread_id)) for channel, found in rows.items()})
+    lock = Lock()
+    pending = {name: Pending(_decoder(name, found, codec, thread_id), lock) for name, found in rows.items()}
+    return LazyValues(pending)
 
 
 def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread_id: str) -> LazyValues:
@@ -108,7 +111,8 @@ def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread
     def make(channel: str) -> Callable[[], Any]:
         return lambda: decode_rows(channel, rows.take(channel), codec, thread_id)
 
-    return LazyValues({channel: Pending(make(channel)) for channel in versions})
+    lock = Lock()
+    return LazyValues({channel: Pending(make(channel), lock) for channel in versions})
 
 
 def decode_rows(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Any:

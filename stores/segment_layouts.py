@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from .columns import MANY, Columns, Texts, listed
+from .columns import MANY, Columns, Texts
 from .segments import Row
 
 # Arrow's flatbuffer for a record batch (Arrow's Message.fbs): the Message table, its RecordBatch table, then the two
@@ -47,6 +47,8 @@ _BATCH = (4, 3, 10, 20, 8, 4, 16, 12, 24)
 _Longs: TypeAlias = Callable[[memoryview], Sequence[int]]
 _Spans: TypeAlias = Callable[[memoryview, memoryview], Sequence[int]]
 
+_EVEN = 1 << 12
+"""Rows up to which the offsets of the thread's name are kept."""
 _NUMBERS = struct.Struct("<II")
 _FEW = 64
 """Rows up to which the form of a squeezed batch is kept."""
@@ -243,6 +245,18 @@ def _column(offsets: memoryview, data: memoryview, spans: _Spans) -> Texts:
     return Texts(spans(offsets, data), data)
 
 
+def _even(size: int, count: int) -> bytes:
+    """The offsets of so many texts of one size."""
+    if count >= _EVEN:
+        return struct.pack(f"<{count + 1}i", *(size * number for number in range(count + 1)))
+    return _evens(size, 1 << count.bit_length())[: 4 * (count + 1)]
+
+
+@lru_cache(_FEW)
+def _evens(size: int, many: int) -> bytes:
+    return struct.pack(f"<{many + 1}i", *(size * number for number in range(many + 1)))
+
+
 def _thread(offsets: memoryview, data: memoryview, count: int, spans: _Spans) -> str:
     if not count:
         return str(data, "utf-8")
@@ -250,7 +264,6 @@ def _thread(offsets: memoryview, data: memoryview, count: int, spans: _Spans) ->
     names = bytes(data)  # which are compared many times as fast as views of them
     name = names[: ends[1]]
     size = len(name)
-    even = list(range(0, size * count + 1, size)) if size else [0] * (count + 1)
-    if listed(ends) != even or names != name * count:
+    if bytes(offsets) != _even(size, count) or names != name * count:
         raise ValueError("its rows belong to several threads")
     return str(name, "utf-8")
