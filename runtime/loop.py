@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from itertools import chain
 from typing import Any, TypeAlias
 
 from ..stores.codec import Codec
 from ..stores.errors import StoreError, StoreUnavailable
 from ..stores.records import SIGNAL, Message, Status, ThreadRecord
-from ..stores.segments import Kind
 from . import plan
 from .ahead import Ahead
 from .announcer import Announcer
@@ -34,14 +32,15 @@ from .fitness import Fitness
 from .mailroom import Mailroom
 from .options import Durability, RunOptions
 from .payloads import BREAKPOINTS
-from .ports import Ended, Event, Need, Poke, Ports, told_update
+from .ports import Ended, Event, Need, Poke, Ports
 from .position import CHANGED
 from .recorder import Recorder
 from .recordings import recordings_of
 from .rerunning import Rerunning
-from .restore import Restored, encode_result
+from .restore import Restored
+from .results import Results
 from .settled import Settled
-from .task import Done, Failed, Outcome, Stopped, Task
+from .task import Failed, Outcome, Task
 from .topology import Topology
 from .writer import Durable, Lane, ParkRefused, WriteFailed
 
@@ -79,12 +78,13 @@ class ThreadLoop:
         )
         self._clerk.surroundings = ports.surroundings
         self._desk = StepDesk(self._clerk)
-        self._wiring = plan.Wiring(topology)
         self._effects = frozenset(name for name, node in topology.nodes.items() if node.effects)
         last = self.at.mail[-1].number if self.at.mail else 0
         self._mail = Mailroom(ports.mail, record, max(record.inbox, last))
         self._announcer = Announcer(ports.observer, self._recorder)
         self._endings = Endings(record.thread_id, self._recorder)
+        wiring = plan.Wiring(topology)
+        self._results = Results(self.at, self._recorder, self._endings, self._announcer, wiring)
         recordings = recordings_of(record, ports.history, codec)
         self._attempts = Attempts(record.thread_id, self.at, record.crashes, recordings)
         self._rerunning = Rerunning(record, self._attempts, self._recorder, self._endings, recordings)
@@ -148,7 +148,7 @@ class ThreadLoop:
             if isinstance(action, plan.RunTasks):
                 yield from self._run_tasks(action.tasks)
             elif isinstance(action, plan.Merge):
-                self._merge()
+                self._results.merge()
             elif isinstance(action, plan.Apply):
                 yield from self._apply(action.message)
             elif isinstance(action, plan.Begin):
@@ -293,34 +293,12 @@ class ThreadLoop:
             self._take_events()
 
     def _take_outcome(self, outcome: Outcome) -> None:
-        at = self.at
-        at.running.discard(outcome.path)
-        if isinstance(outcome, Done):
-            if len(at.next) == 1 or self._record_result(outcome):
-                at.results[outcome.path] = outcome
-        elif isinstance(outcome, Stopped):
-            stop = outcome.stop.begun(self._now())
-            self._record(outcome.path, lambda: self._recorder.stop(outcome.path, stop))
-        elif outcome.cancelled:
+        self.at.running.discard(outcome.path)
+        if isinstance(outcome, Failed) and outcome.cancelled:
             # Stopped for a cancel that is on its way; should none come, the task is simply run again.
             self._mail.hint()
         else:
-            at.failures[outcome.path] = outcome
-
-    def _record_result(self, done: Done) -> bool:
-        return self._record(done.path, lambda: self._recorder.task(Kind.RESULT, done.path, encode_result(done)))
-
-    def _record(self, path: str, record: Callable[[], None]) -> bool:
-        """Put a task's outcome into a commit of its own. False where it cannot be stored: then the task has failed."""
-        try:
-            record()
-        except PerdureError as error:
-            node = path.partition("#")[0]
-            self.at.failures[path] = Failed(path, node, type(error).__qualname__, str(error), exception=error)
-            return False
-        if self._options.durability is not Durability.EXIT:
-            self._recorder.seal()
-        return True
+            self._results.take(outcome, self._now)
 
     def _fire(self, action: plan.Fire) -> None:
         """Give a task what it waits for."""
@@ -337,27 +315,6 @@ class ThreadLoop:
         """The time that deadlines are compared with. Clocks of machines differ and jump: an owner whose own is behind
         goes by that of whoever woke the thread."""
         return max(self._ports.clock.time(), self._applier.woken)
-
-    def _merge(self) -> None:
-        at = self.at
-        tasks = at.next
-        done = [at.results[task.path] for task in tasks]
-        writes = [(result.path, channel, update) for result in done for channel, update in result.writes]
-        pairs = [(task.node, result.goto) for task, result in zip(tasks, done, strict=True)]
-        after = plan.successors(self._wiring, pairs, at.joins)
-        try:
-            ended = tuple((task.path, task.node) for task in tasks)
-            full = any(result.checkpoint for result in done)
-            measured = chain.from_iterable(result.measured for result in done)
-            self._recorder.checkpoint("loop", writes, after, ended, full=full, measured=measured)
-        except PerdureError as error:
-            if len(tasks) == 1:
-                at.results.clear()  # a lone result was not recorded, and cannot be
-            self._endings.fail(error)
-            return
-        if self._announcer.observer is not None:
-            told = ((task.node, told_update(result.writes)) for task, result in zip(tasks, done, strict=True))
-            self._announcer.note("loop", tuple(told))
 
     # -- beginnings and ends -------------------------------------------------------------------------------------
 
@@ -376,6 +333,7 @@ class ThreadLoop:
     def _set_options(self, options: RunOptions) -> None:
         self._options = options
         self._recorder.pace(options)
+        self._results.together = options.durability is Durability.EXIT
         self._limits = limits_of(self._topology, options, self.thread_id, self._ports, replays=self._rerunning.replays)
         self._config = options.as_config(self.thread_id)
 

@@ -11,6 +11,7 @@ from perdure.runtime.loop import ThreadLoop
 from perdure.runtime.options import Durability, RunOptions
 from perdure.runtime.ports import Need
 from perdure.runtime.recorder import Recorder
+from perdure.runtime.results import Results
 from perdure.runtime.task import Done
 from perdure.runtime.writer import Durable, Lane, Writer
 from perdure.stores.base import CheckpointStore
@@ -20,21 +21,32 @@ from perdure.stores.records import Message
 from perdure.stores.segments import Row
 
 
+class ByArrival(Results):
+    def merge(self) -> None:
+        order = list(self._at.results)
+        self._at.next = tuple(sorted(self._at.next, key=lambda task: order.index(task.path)))
+        super().merge()
+
+
 class MergesAsTheyCome(ThreadLoop):
     """Merges results in the order in which they arrived."""
 
-    def _merge(self) -> None:
-        at = self.at
-        order = list(at.results)
-        at.next = tuple(sorted(at.next, key=lambda task: order.index(task.path)))
-        super()._merge()
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._results.__class__ = ByArrival
+
+
+class InMemory(Results):
+    def _record_result(self, done: Done) -> bool:
+        return True
 
 
 class RecordsNoResults(ThreadLoop):
     """Keeps results of unfinished steps in memory only."""
 
-    def _record_result(self, done: Done) -> bool:
-        return True
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._results.__class__ = InMemory
 
 
 class WaitsForNothing(ThreadLoop):
