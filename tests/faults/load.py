@@ -17,8 +17,7 @@ from tests.faults.graphs_load import SPRINT, sprint_graph, talk, talk_expected, 
 from tests.faults.judge import judge_thread
 from tests.faults.owners import Slot, no_partition, serve
 from tests.faults.senders import PATIENCE, Talker
-
-SPAWN = multiprocessing.get_context("spawn")
+from tests.forks import FORKS
 
 SLOTS = (
     (Slot("talk", "sync", "a sync"), Slot("talk", "async", "a async"), Slot("sprint", "async", "a sprint")),
@@ -69,7 +68,7 @@ def load(
     with ExitStack() as stack:
         log = stack.enter_context(AckLog(log_path))
         store = stack.enter_context(open_store(url))
-        processes = [SPAWN.Process(target=serve, args=(url, log_path, stop, each, partition_of)) for each in slots]
+        processes = [FORKS.Process(target=serve, args=(url, log_path, stop, each, partition_of)) for each in slots]
         stack.callback(_end, processes)
         clients = [Talker(AcknowledgingStore(store, log), talk, number) for number in range(talkers)]
         for process in processes:

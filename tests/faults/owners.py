@@ -1,4 +1,4 @@
-"""Processes that run threads, one after the other, while the store comes and goes. Started with the `spawn` method."""
+"""Processes that run threads, one after the other, while the store comes and goes."""
 
 from __future__ import annotations
 

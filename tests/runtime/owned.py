@@ -56,6 +56,7 @@ def config(folder: Path) -> dict[str, Any]:
 
 
 def main(folder: Path, durability: str, input: Any) -> None:
+    """Run it to its end; exits with 3 where the thread was taken away."""
     with open_store(f"sqlite:///{folder}/engine.db") as store:
         try:
             found = graph(store).invoke(input, config(folder), durability=durability)
@@ -63,7 +64,3 @@ def main(folder: Path, durability: str, input: Any) -> None:
         except (Fenced, PerdureError) as error:
             note(folder, type(error).__name__)
             sys.exit(3)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], {} if sys.argv[3] == "start" else None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,24 +17,35 @@ from perdure.runtime.options import RunOptions
 from perdure.runtime.payloads import INPUT, UPDATE, InputPayload, pack, pack_input
 from perdure.stores.operations import Commit, Expect
 from perdure.stores.records import IN_PROCESS, Message, Status
+from tests.forks import FORKS
 from tests.runtime import owned
 from tests.runtime.engine import THREAD, chain, history, says
-
-ROOT = Path(__file__).parents[2]
 
 
 class Process:
     """`owned.main` in a process of its own."""
 
     def __init__(self, folder: Path, durability: str = "async", then: str = "start") -> None:
-        command = [sys.executable, "-m", "tests.runtime.owned", str(folder), durability, then]
-        self.running = subprocess.Popen(command, cwd=ROOT)
+        given: dict[str, Any] | None = {} if then == "start" else None
+        self._running = FORKS.Process(target=owned.main, args=(folder, durability, given))
+        self._running.start()
 
-    def end(self, timeout: float = 30) -> int:
-        return self.running.wait(timeout)
+    @property
+    def ended(self) -> bool:
+        return self._running.exitcode is not None
+
+    def end(self, timeout: float = 30) -> int | None:
+        """Its exit code, or minus the signal that killed it."""
+        self._running.join(timeout)
+        return self._running.exitcode
 
     def send(self, number: int) -> None:
-        os.kill(self.running.pid, number)
+        assert self._running.pid is not None
+        os.kill(self._running.pid, number)
+
+    def kill(self) -> None:
+        self._running.kill()
+        self._running.join()
 
 
 @pytest.fixture
@@ -48,13 +57,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         before = owned.noted(tmp_path).count("hold")
         process = Process(tmp_path, durability, then)
         started.append(process)
-        wait_for(lambda: owned.noted(tmp_path).count("hold") > before or process.running.poll() is not None)
+        wait_for(lambda: owned.noted(tmp_path).count("hold") > before or process.ended)
         return process
 
     yield begin
     for process in started:
-        process.running.kill()
-        process.running.wait()
+        process.kill()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
@@ -16,16 +16,24 @@ from perdure.stores.base import CommitResult
 from perdure.stores.errors import Fenced, StoreUnavailable
 from perdure.stores.memory import MemoryStore
 from perdure.stores.operations import Commit
+from tests.forks import FORKS
+from tests.saver import workers
 from tests.saver.conftest import url_of
 from tests.saver.puts import Run, at, values_at, writes_at
 
-ROOT = Path(__file__).parents[2]
 SHARED = ["sqlite", "postgres", "redis", "redis_cluster"]
 
 
-def worker(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.saver.workers", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+def worker(what: Callable[..., None], *arguments: Any) -> BaseProcess:
+    process = FORKS.Process(target=what, args=arguments)
+    process.start()
+    return process
+
+
+def ended(process: BaseProcess) -> int | None:
+    """Its exit code, or minus the signal that killed it."""
+    process.join(120)
+    return process.exitcode
 
 
 @pytest.mark.parametrize("store", SHARED)
@@ -35,8 +43,8 @@ def test_two_processes_write_one_thread(store: str, request: pytest.FixtureReque
     with PerdureSaver(url) as saver:
         root = Run(saver, "shared")
         config = root.put({"log": ["root" * 200], "other": ["kept" * 200]})
-        workers = [worker("write", url, name, root.id, str(count)) for name in "AB"]
-        assert [each.wait(120) for each in workers] == [0, 0]
+        writers = [worker(workers.write, url, name, root.id, count) for name in "AB"]
+        assert [ended(each) for each in writers] == [0, 0]
         found = writes_at(saver, config)
         assert sorted(value for _, _, value in found) == sorted(f"{name}{n}" for name in "AB" for n in range(count))
         listed = [*saver.list(at("shared"))]
@@ -49,8 +57,7 @@ def test_two_processes_write_one_thread(store: str, request: pytest.FixtureReque
 
 
 def test_a_crash_between_a_checkpoint_and_its_writes(sqlite_url: str) -> None:
-    dead = worker("die", sqlite_url, "t")
-    assert dead.wait(60) == -9
+    assert ended(worker(workers.die, sqlite_url, "t")) == -signal.SIGKILL
     with PerdureSaver(sqlite_url) as saver:
         (found,) = saver.list(at("t"))
         assert found.checkpoint["channel_values"] == {"log": ["before the crash"]}
@@ -63,11 +70,15 @@ def test_a_crash_between_a_checkpoint_and_its_writes(sqlite_url: str) -> None:
 
 
 def test_all_that_was_acknowledged_survives_a_kill(sqlite_url: str) -> None:
-    with worker("append", sqlite_url, "t") as writer:
-        assert writer.stdout is not None
-        said = [int(writer.stdout.readline()) for _ in range(40)]
-        writer.kill()
-        said += [int(line) for line in writer.stdout if line.endswith("\n")]
+    ours, theirs = FORKS.Pipe(duplex=False)
+    writer = worker(workers.append, sqlite_url, "t", theirs)
+    theirs.close()
+    said = [ours.recv() for _ in range(40)]
+    writer.kill()
+    with suppress(EOFError):
+        while True:
+            said.append(ours.recv())
+    assert ended(writer) == -signal.SIGKILL
     with PerdureSaver(sqlite_url) as saver:
         log = values_at(saver, at("t"))["log"]
         assert len(log) >= said[-1] >= 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,13 +33,12 @@ from perdure.stores.operations import Committed, ThreadFilter
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres_options import PostgresOptions
 from perdure.testing.racing import race
+from tests.forks import FORKS
 from tests.servers.postgres import PostgresServer
 from tests.stores import postgres_workers
 from tests.stores.backends import ANY, TOKEN, commit, delta, message, new_thread, owned
 from tests.stores.postgres_raw import ask
 from tests.stores.proxy import Proxy
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture(autouse=True)
@@ -107,17 +105,20 @@ def test_many_open_an_empty_database_at_once(postgres_url: str) -> None:
 
 @pytest.mark.full
 def test_four_processes_open_an_empty_database_at_once(postgres_url: str) -> None:
-    start = SPAWN.Barrier(4)
-    pipes = [SPAWN.Pipe(duplex=False) for _ in range(4)]
+    start = FORKS.Barrier(4)
+    pipes = [FORKS.Pipe(duplex=False) for _ in range(4)]
     processes = [
-        SPAWN.Process(target=postgres_workers.open_at_once, args=(postgres_url, start, end)) for _, end in pipes
+        FORKS.Process(target=postgres_workers.open_at_once, args=(postgres_url, start, end)) for _, end in pipes
     ]
     for process in processes:
         process.start()
     answers = [ours.recv() for ours, _ in pipes if ours.poll(120)]
     for process in processes:
         process.join()
-    assert sorted(map(str, answers)) == ["[1, 2]", "[]", "[]", "[]"]
+    # Each layout once; not always all by the same process.
+    assert len(answers) == 4
+    assert all(isinstance(versions, list) for versions in answers), answers
+    assert sorted(chain.from_iterable(answers)) == [1, 2]
 
 
 def test_a_newer_layout_is_refused_and_left_alone(postgres_url: str) -> None:
@@ -441,8 +442,8 @@ def test_a_damaged_page_is_corrupt_not_unavailable(store: PostgresStore) -> None
 def test_a_stopped_process_does_not_keep_a_row_for_ever(store: PostgresStore) -> None:
     """And as long as it does, leases can be read."""
     owned(store)
-    ours, theirs = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=postgres_workers.stop_in_transaction, args=(store.url, "t", theirs))
+    ours, theirs = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=postgres_workers.stop_in_transaction, args=(store.url, "t", theirs))
     process.start()
     try:
         assert ours.poll(60)

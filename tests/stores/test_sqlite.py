@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -32,17 +31,16 @@ from perdure.stores.sqlite_lock import lock_holder
 from perdure.stores.sqlite_migrations import APPLICATION_ID
 from perdure.stores.statements import script, statements
 from perdure.stores.urls import open_store
+from tests.forks import FORKS
 from tests.stores import workers
 from tests.stores.backends import TOKEN, Backend, commit, delta, message, new_thread, owned
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @contextmanager
 def process(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProcess, Connection]]:
     """A process of `target(*args, connection)`, killed at the end of the block, and our end of the connection."""
-    ours, theirs = SPAWN.Pipe(duplex=False)
-    started = SPAWN.Process(target=target, args=(*args, theirs), daemon=True)
+    ours, theirs = FORKS.Pipe(duplex=False)
+    started = FORKS.Process(target=target, args=(*args, theirs), daemon=True)
     started.start()
     theirs.close()
     try:
@@ -74,7 +72,7 @@ def test_of_two_claiming_processes_one_wins(sqlite: Backend) -> None:
     names = [f"t{i}" for i in range(40)]
     for name in names:
         store.create(new_thread(name))
-    start = SPAWN.Barrier(2)
+    start = FORKS.Barrier(2)
     with (
         process(workers.claim_all, sqlite.url, names, "a", start) as (_, first),
         process(workers.claim_all, sqlite.url, names, "b", start) as (_, second),

@@ -1,4 +1,4 @@
-"""What the other processes of the SQLite tests do. Started with the `spawn` method, so importable from here."""
+"""What the other processes of the SQLite tests do. Importable from here, for other processes."""
 
 from __future__ import annotations
 
