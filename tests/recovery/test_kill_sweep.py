@@ -16,7 +16,7 @@ from tests.actors.services import eventually, service
 from tests.recovery.graphs_forty import SUPERSTEPS
 from tests.recovery.sweeping import Case, Sweep, owners_left
 
-SPREAD = 9
+SPREAD = 6
 
 
 @pytest.fixture(scope="module")
