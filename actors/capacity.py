@@ -16,17 +16,19 @@ from .members import Dispatch, Member, Phase, Retire, Start
 from .roster import Roster
 
 SLICE = 1.0
-"""Seconds that an actor takes threads of its graph before it may be closed for one that has none."""
+"""Seconds that an actor takes threads of its graph before it may be closed for one that has none, and before it is
+clear that more of them are needed."""
 _OPEN = (Phase.IDLE, Phase.BUSY)
 
 
 def plan_shared(roster: Roster, line: Line, now: float) -> list[Dispatch | Start | Retire]:
     """What to do now for the threads in `line`, which may run beside others.
 
-    Each gets a seat in the actor of its graph that has the most free ones. Where seats are missing an actor is started,
-    up to `roster.shared_actors` on each node; where there are as many, those that have had no threads for a while make
-    way. A graph that can get none has one of another graph ended; if none of these is without threads, one takes no
-    more, and comes to its end by itself.
+    Each gets a seat in the actor of its graph that has the most free ones. Where seats are missing actors are started,
+    on a node as many at once as it has CPUs, and more only once these have been at work for a while: short threads are
+    through before another process is there. There are up to `roster.shared_actors` on each node; where there are as
+    many, those that have had no threads for a while make way. A graph that can get none has one of another graph ended;
+    if none of these is without threads, one takes no more, and comes to its end by itself.
     """
     return _Plan(roster, line, now).decisions()
 
@@ -41,6 +43,7 @@ class _Plan:
         self._held = Counter(one.graph_key for one in self._members if self._takes(one) or one.phase is Phase.STARTING)
         self._load = roster.load()
         self._room = roster.room(self._load)
+        self._beginnings = roster.beginnings()
         # At least one place of each node is for threads that share nothing.
         self._most = len(roster.open_nodes) * min(roster.shared_actors, max(1, roster.max_actors - 1))
 
@@ -80,8 +83,14 @@ class _Plan:
         """See to it that before long there are seats for so many more."""
         coming = sum(one.graph_key == graph_key and one.phase is Phase.STARTING for one in self._members)
         missing -= coming * self._roster.seats
+        if missing > 0 and any(self._has_begun(one) for one in self._members if one.graph_key == graph_key):
+            return
         while missing > 0 and self._room > 0 and len(self._members) + self._started < self._most:
-            node = min(self._roster.open_nodes, key=lambda each: self._load[each])
+            free = [node for node in self._roster.open_nodes if self._beginnings[node] > 0]
+            if not free:
+                return
+            node = min(free, key=lambda each: self._load[each])
+            self._beginnings[node] -= 1
             self._load[node] += 1
             self._room -= 1
             self._held[graph_key] += 1
@@ -91,6 +100,10 @@ class _Plan:
             self._close_unused(math.ceil(missing / self._roster.seats))
         elif missing > 0:
             self._make_room(graph_key)
+
+    def _has_begun(self, member: Member) -> bool:
+        """Whether an actor was given threads only now, and may be through with them before long."""
+        return member.phase is Phase.BUSY and self._takes(member) and self._now - member.since < SLICE
 
     @property
     def _started(self) -> int:

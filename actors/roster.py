@@ -23,6 +23,8 @@ class Roster:
         self.members: dict[str, Member] = {}
         self.nodes: Mapping[str, bool] = {ANYWHERE: True}
         """The living nodes by id, and whether they take work: one that is being drained does not."""
+        self.cpus: Mapping[str, int] = {}
+        """Of each node whose number is known."""
         self.closed = False
         """The whole service is being drained: nothing is given to anybody."""
         self._hosts: dict[str, str] = {}
@@ -107,6 +109,15 @@ class Roster:
         for member in self.members.values():
             if member.node in found:
                 found[member.node] += 1
+        return found
+
+    def beginnings(self) -> dict[str, int]:
+        """How many more actors each node that takes work can start at once: each takes a CPU until it is there, and
+        more of them are all there later."""
+        found = {node: self.cpus.get(node, self.max_actors) for node in self.open_nodes}
+        for member in self.members.values():
+            if member.phase is Phase.STARTING and member.node in found:
+                found[member.node] -= 1
         return found
 
     def room(self, load: Mapping[str, int]) -> int:

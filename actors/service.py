@@ -145,6 +145,7 @@ class Service:
             nodes = await asyncio.to_thread(living_nodes)
             self._roster.closed = drain.service
             self._roster.nodes = {node.node_id: node.node_id not in drain.nodes for node in nodes}
+            self._roster.cpus = {node.node_id: node.cpus for node in nodes}
         self._crew.pass_on_drain()
         self.act()
 

@@ -87,6 +87,31 @@ def test_what_is_missing_is_started_up_to_the_cap() -> None:
     assert started(pool.plan()) == ["g", "g"]
 
 
+def test_a_node_starts_as_many_at_once_as_it_has_cpus() -> None:
+    """Four processes that start on two CPUs are all there when two would have been through."""
+    pool = Pool(seats=3, shared_actors=4)
+    pool.roster.nodes, pool.roster.cpus = {"one": True, "two": True, "full": False}, {"one": 2, "two": 1, "full": 8}
+    pool.wait(100)
+    assert Counter(one.node for one in pool.plan() if isinstance(one, Start)) == {"one": 2, "two": 1}
+    pool.actor("a", phase=STARTING)
+    pool.roster.place(pool.names["a"], "one")
+    assert Counter(one.node for one in pool.plan() if isinstance(one, Start)) == {"one": 1, "two": 1}
+    pool.roster.become(pool.names["a"], IDLE, 1.0)
+    assert Counter(one.node for one in pool.plan() if isinstance(one, Start)) == {"one": 2, "two": 1}
+
+
+def test_more_are_started_only_once_those_that_are_there_have_been_at_work_for_a_while() -> None:
+    pool = Pool(seats=3, shared_actors=4)
+    pool.actor("a", threads=3)
+    pool.actor("b", "other", threads=3)
+    pool.wait(1)
+    assert started(pool.plan(0.9)) == []
+    assert started(pool.plan(1.0)) == ["g"]
+    # One that takes no more, and one that begins with another graph's threads, are no reason to wait.
+    pool.roster.members[pool.names["a"]].closed = True
+    assert started(pool.plan(0.9)) == ["g"]
+
+
 def test_a_place_is_left_for_those_that_share_nothing() -> None:
     pool = Pool(seats=1, shared_actors=8, max_actors=3)
     pool.wait(5)
