@@ -180,7 +180,7 @@ class _Comparison:
             control=end,
             steps=end.place - start.place,
             seconds=max(0.0, run.ended_at - begun) if run is not None and ended else None,
-            measured=since(start.measures, end.measures),
+            measured=since(start.measures, end.measures, start.step),
         )
 
     def _states(self, item: Item, old: _Side, new: _Side) -> dict[str, Any]:

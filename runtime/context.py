@@ -99,13 +99,15 @@ def measure(name: str, number: float, *, add: bool = False) -> None:
     """Record a number of the running node beside the state: `measure("tokens", 812, add=True)`.
 
     It becomes durable with what the node returns, once, and stands under `measures` in the metadata of that checkpoint
-    and of those after it. A name's newest number takes the place of the one before; with `add` it is added to that,
-    which is 0 at first. Tasks of one step count in the order of their paths, and what one node measures in the order of
-    its calls. What belongs to an attempt that fails is void like its writes, except inside a `@task` that had ended:
-    there it is kept with the result, and counts wherever that is taken from the record.
+    and of all after it, those of later runs of the thread too. A name's newest number takes the place of the one
+    before; with `add` it is added to that, which is 0 at first. Tasks of one step count in the order in which their
+    writes do, and what one node measures in the order of its calls. What belongs to an attempt that fails is void like
+    its writes, except inside a `@task` that had ended: there it is kept with the result, and counts wherever that is
+    taken from the record. A graph that is invoked inside a node has measures of its own.
 
-    The number is kept as a float. Raises `PerdureError` outside a node, `InputError` for what is no finite number, or a
-    name that is no text.
+    The number is kept as a float; a thread may have 256 names. Raises `PerdureError` outside a node and in a
+    conditional edge (a thread that the node starts itself needs a copy of its context), `InputError` for what is no
+    finite number, or a name that is no text. A sum that is not finite any more, and too many names, fail the run.
     """
     scope_of("measure()").measure(checked(name, number, add))
 

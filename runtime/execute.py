@@ -93,8 +93,9 @@ def _attempt(step: Step, scope: Scope, node: Node, portal: Callable[[], Portal],
         returned = portal().run(_awaiting(returned))
     writes, goto = interpret(topology, task.node, returned)
     if task.node in topology.branches:
+        scope.routing = True
         goto = (*goto, *route(step, task.node, writes, portal))
-    return Done(task.path, writes, goto, time.perf_counter() - started, scope.checkpoint, scope.measured())
+    return Done(task.path, writes, goto, time.perf_counter() - started, scope.checkpoint, scope.measuring.all())
 
 
 _NEVER_AWAITED = frozenset({dict, list, str, bool, type(None)})

@@ -8,7 +8,7 @@ from ..stores.columns import size_of
 from ..stores.lineage import KnownRows
 from ..stores.segment_reading import COMMIT, tells
 from ..stores.segments import Kind, Row
-from ..stores.strands import chain_of
+from ..stores.strands import Chain, chain_of
 from .draft import Draft
 
 _MANY = 128
@@ -53,7 +53,7 @@ class KeptRows:
         self._look_through()
         for name, pieces in self._channels.items():
             for rows in pieces:
-                self._known.put((name, rows[-1].version), rows)
+                self._known.put((name, _last(rows)), rows)
         for seq, rows in self._commits.items():
             self._known.put((COMMIT, seq), rows)
 
@@ -82,11 +82,11 @@ class KeptRows:
 
     def _put(self, name: str, rows: Sequence[Row]) -> None:
         older, base = self._channels.get(name, []), _base(rows)
-        while older and older[-1][-1].version > base:
+        while older and _last(older[-1]) > base:
             last = chain_of(older.pop()).upto(base)
             if last is not None:
                 older.append(last)
-        if older and older[-1][-1].version == base:
+        if older and _last(older[-1]) == base:
             # Pieces of about one size are put together, so that there are few.
             while older and len(older[-1]) <= 2 * len(rows):
                 rows = (*older.pop(), *rows)
@@ -109,7 +109,14 @@ class KeptRows:
 
 def _base(rows: Sequence[Row]) -> int:
     """The version that these rows change; 0 if they hold a whole value."""
+    if isinstance(rows, Chain):
+        return rows.base
     return rows[0].prev if rows[0].kind == Kind.DELTA else 0
+
+
+def _last(rows: Sequence[Row]) -> int:
+    """The version that these rows make up."""
+    return rows.last if isinstance(rows, Chain) else rows[-1].version
 
 
 def _from_whole(rows: Sequence[Row]) -> Sequence[Row]:

@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -28,82 +29,130 @@ class Measure(msgspec.Struct, frozen=True, array_like=True):
     number: float
     total: bool
     """A sum of what was added; False once it was set."""
+    step: int
+    """Of the checkpoint that changed it last."""
 
 
 Measures: TypeAlias = dict[str, Measure]
+
+MOST_NAMES = 256
+"""That a thread may measure under: each checkpoint has them all."""
 
 
 def checked(name: Any, number: Any, add: Any) -> Measured:
     """The number, if it is one. Raises `InputError`."""
     if not isinstance(name, str) or not name:
         raise InputError(f"measure({name!r}, ...): the name has to be a text that is not empty")
+    plain = str.__str__(name)
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"measure({plain!r}, ...): the name has half of a surrogate pair, and cannot be stored"
+        ) from None
     if isinstance(number, bool) or not isinstance(number, numbers.Real | Decimal):
-        raise InputError(f"measure({name!r}, {number!r}): that is no number but {type(number).__name__}")
+        raise InputError(f"measure({plain!r}, {number!r}): that is no number but {type(number).__name__}")
     try:
         found = float(number)
     except (OverflowError, ValueError):
         found = math.inf
     if not math.isfinite(found):
-        raise InputError(f"measure({name!r}, {number!r}): that is no finite number of 64 bits")
-    return Measured(name, found, bool(add))
+        raise InputError(f"measure({plain!r}, {number!r}): that is no finite number of 64 bits")
+    return Measured(plain, found, bool(add))
+
+
+_Notes: TypeAlias = dict[str, Measured]
+"""By name: what several numbers under it come to."""
+_noting = Lock()
+"""A node may measure from several threads; it takes a moment, so one lock for all of them will do."""
 
 
 class Measuring:
     """What one execution of a node measures, in an order that does not depend on which of its calls ends first."""
 
-    __slots__ = ("_calls", "_own")
+    __slots__ = ("_calls", "_ended", "_own")
 
     def __init__(self) -> None:
-        self._own: list[tuple[int, Measured]] = []
-        """Outside of any `@task`, and how many calls had started before."""
-        self._calls: dict[int, Sequence[Measured]] = {}
-        """Inside of each `@task` call."""
+        self._own: dict[int, _Notes] = {}
+        """Outside of any `@task`, by how many calls had started before."""
+        self._calls: dict[int, _Notes] = {}
+        """Inside of `@task` calls that have not ended."""
+        self._ended: dict[int, Sequence[Measured]] = {}
+        """Inside of those that have."""
 
     def note(self, measured: Measured, call: int | None, started: int) -> None:
-        """Take a number in. `call`: the `@task` call that measures it; `started`: how many calls there were."""
-        if call is None:
-            self._own.append((started, measured))
-        else:
-            self._calls[call] = (*self._calls.get(call, ()), measured)
+        """Take a number in. `call`: the `@task` call that measures it, if that has not ended; `started`: how many calls
+        there were."""
+        with _noting:
+            if call is None:
+                _fold(self._own.setdefault(started, {}), measured)
+            elif call not in self._ended:
+                _fold(self._calls.setdefault(call, {}), measured)
+
+    def begin(self, call: int) -> None:
+        """An attempt of a call begins, or has failed: what was noted of it so far is void."""
+        with _noting:
+            self._calls.pop(call, None)
 
     def of(self, call: int) -> tuple[Measured, ...]:
-        """What a call has measured."""
-        return tuple(self._calls.get(call, ()))
+        """What a call that ends now has measured."""
+        with _noting:
+            return tuple(self._calls.get(call, {}).values())
 
-    def keep(self, call: int, measured: Sequence[Measured]) -> None:
-        """What a call measured, whatever was noted of it so far."""
-        self._calls[call] = measured
+    def end(self, call: int, measured: Sequence[Measured]) -> None:
+        """A call has ended, and this is recorded of it."""
+        with _noting:
+            self._calls.pop(call, None)
+            self._ended[call] = measured
 
     def all(self) -> tuple[Measured, ...]:
-        """Everything, by its calls."""
-        own = (((started, 0), one) for started, one in self._own)
-        of_calls = (((call, 1), one) for call, measured in self._calls.items() for one in measured)
-        return tuple(one for _, one in sorted((*own, *of_calls), key=lambda pair: pair[0]))
+        """What counts when the node has returned, by its calls: nothing of those that failed or have not ended."""
+        with _noting:
+            own = (((started, 0), tuple(notes.values())) for started, notes in self._own.items())
+            of_calls = (((call, 1), tuple(measured)) for call, measured in self._ended.items())
+            ordered = sorted((*own, *of_calls), key=lambda pair: pair[0])
+        folded: _Notes = {}
+        for _, measured in ordered:
+            for one in measured:
+                _fold(folded, one)
+        return tuple(folded.values())
 
 
-def standing(before: Measures, measured: Iterable[Measured]) -> Measures:
-    """What stands after nodes have measured more."""
+def _fold(notes: _Notes, one: Measured) -> None:
+    before = notes.get(one.name)
+    notes[one.name] = one if before is None or not one.add else before._replace(number=before.number + one.number)
+
+
+def standing(before: Measures, measured: Iterable[Measured], step: int) -> Measures:
+    """What stands after the nodes of a step have measured more. Raises `InputError` for more than 256 names, and for a
+    sum that is not finite any more."""
     after = before
     for one in measured:
         after = dict(before) if after is before else after
         old = after.get(one.name)
-        if not one.add:
-            after[one.name] = Measure(one.number, total=False)
-        elif old is None:
-            after[one.name] = Measure(one.number, total=True)
-        else:
-            after[one.name] = Measure(old.number + one.number, old.total)
+        total = one.add and (old is None or old.total)
+        number = one.number + (old.number if one.add and old is not None else 0.0)
+        if not math.isfinite(number):
+            raise InputError(f"measure({one.name!r}, ..., add=True): the sum is no finite number of 64 bits any more")
+        after[one.name] = Measure(number, total, step)
+    if len(after) > MOST_NAMES:
+        raise InputError(
+            f"measure(): the thread's nodes have measured under {len(after)} names, more than the {MOST_NAMES} that a "
+            "checkpoint may have; put what differs from thread to thread into the state"
+        )
     return after
 
 
-def since(start: Mapping[str, Measure], end: Mapping[str, Measure]) -> dict[str, float]:
-    """What a stretch of a thread has measured, from what stood at its start and at its end: of sums what was added on
-    the way, of other numbers the newest."""
+def since(start: Mapping[str, Measure], end: Mapping[str, Measure], step: int) -> dict[str, float]:
+    """What was measured after the checkpoint of `step`, from what stood there and at the end: of sums what was added
+    since, of other numbers the newest, and nothing of those that nobody has measured since."""
     found = {}
     for name, measure in end.items():
+        if measure.step <= step:
+            continue
         before = start.get(name)
-        both = before is not None and before.total and measure.total
-        found[name] = measure.number - before.number if both and before is not None else measure.number
+        added = measure.total and before is not None and before.total
+        found[name] = measure.number - before.number if added and before is not None else measure.number
     return found
 
 

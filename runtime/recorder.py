@@ -160,12 +160,13 @@ class Recorder:
         `carry` keeps what is known of the tasks in progress (an update between two steps leaves them as they are);
         otherwise it belongs to the step that ended. `options` starts a run with these options. `full` makes it a full
         checkpoint whatever the policy says. `measured` is what the step's tasks measured, in their order.
-        Raises `InvalidUpdateError`, `UnencodableState`; then nothing has changed.
+        Raises `InvalidUpdateError`, `UnencodableState`, `InputError`; then nothing has changed.
         """
         at = self.at
         options = at.options if options is None else options
         grouped = gather(writes)
         merges = merge_writes(self._topology.channels, at.values, grouped)
+        measures = standing(at.measures, measured, at.step + 1)
         # Only steps of one run are folded: the end of a run, an update or a fork is a checkpoint that somebody may
         # name.
         folding = self._draft is not None and self._draft.folds and source == "loop"
@@ -207,7 +208,7 @@ class Recorder:
             at.options = None
         at.head = seq
         at.step += 1
-        at.measures = standing(at.measures, measured)
+        at.measures = measures
         at.lag += not moves_on(source, at.next, done, carry=carry)
         if at.branch == NEW_BRANCH:
             at.branch = seq

@@ -44,6 +44,7 @@ class Scope:
         "measuring",
         "raised",
         "recorded",
+        "routing",
         "task",
         "unrecorded",
     )
@@ -56,8 +57,9 @@ class Scope:
         """The node asked for a full checkpoint."""
         self.raised: int | None = None
         """Number of the last `@task` call of this attempt that raised. It is not recorded."""
-        self.measuring: Measuring | None = None
-        """None before the first number."""
+        self.measuring = Measuring()
+        self.routing = False
+        """The node has returned, and its conditional edges are asked."""
         self.unrecorded: NotRecorded | None = None
         """The first thing that was to be done in a re-run and that its original did not record."""
         past = task.past
@@ -148,36 +150,31 @@ class Scope:
         if self.recorded is None:
             self.recorded = {}
         self.recorded[index] = call
-        if call.measured or self.measuring is not None:
-            self._measuring().keep(index, call.measured)
+        self.measuring.end(index, call.measured)
 
     # -- what it measures ----------------------------------------------------------------------------------------
 
     @contextmanager
     def calling(self, index: int) -> Iterator[None]:
-        """Around one attempt of a `@task` call. What a former one measured is void."""
-        if self.measuring is not None:
-            self.measuring.keep(index, ())
+        """Around one attempt of a `@task` call. What one that fails has measured is void."""
+        self.measuring.begin(index)
         token = TASK_CALL.set(index)
         try:
             yield
+        except BaseException:
+            self.measuring.begin(index)
+            raise
         finally:
             TASK_CALL.reset(token)
 
     def measure(self, measured: Measured) -> None:
-        """Take in a number."""
-        self._measuring().note(measured, TASK_CALL.get(), self.count)
-
-    def measured(self, call: int | None = None) -> tuple[Measured, ...]:
-        """What was measured, or what one call has measured."""
-        if self.measuring is None:
-            return ()
-        return self.measuring.all() if call is None else self.measuring.of(call)
-
-    def _measuring(self) -> Measuring:
-        if self.measuring is None:
-            self.measuring = Measuring()
-        return self.measuring
+        """Take in a number. Raises `PerdureError` in a conditional edge."""
+        if self.routing:
+            raise PerdureError(
+                f"node {self.task.node!r} of graph {self.desk.origin.graph!r}: measure({measured.name!r}, ...) was "
+                "called in a conditional edge, which is also asked where no node has run; call it in the node"
+            )
+        self.measuring.note(measured, TASK_CALL.get(), self.count)
 
     # -- what is asked of the thread's owner; the futures raise `NodeCancelled` where there is none any more ------
 

@@ -100,7 +100,7 @@ class SyncTask(_TaskFunction):
         if recorded is None:
             with scope.noting(index):
                 result = self._run(scope, index, args, named)
-                call = Call(CallKind.TASK, self._name, result, scope.measured(index))
+                call = Call(CallKind.TASK, self._name, result, scope.measuring.of(index))
                 recorded = scope.desk.wait(scope.record(index, call))
         scope.keep(index, recorded)
         return recorded.value
@@ -131,7 +131,7 @@ class AsyncTask(_TaskFunction):
         if recorded is None:
             with scope.noting(index):
                 result = await self._run(scope, index, args, named)
-                call = Call(CallKind.TASK, self._name, result, scope.measured(index))
+                call = Call(CallKind.TASK, self._name, result, scope.measuring.of(index))
                 recorded = await _answered(scope, scope.record(index, call))
         scope.keep(index, recorded)
         return recorded.value

@@ -21,10 +21,9 @@ class Pending:
 
     __slots__ = ("_lock", "_make", "_value")
 
-    def __init__(self, make: Callable[[], Any], lock: Lock) -> None:
-        """`lock` may be that of other values too: a page of history has a hundred, of which few are looked at."""
+    def __init__(self, make: Callable[[], Any]) -> None:
         self._make: Callable[[], Any] | None = make
-        self._lock = lock
+        self._lock = Lock()
         self._value: Any = None
 
     def get(self) -> Any:
@@ -98,9 +97,7 @@ Values: TypeAlias = dict[str, Any] | LazyValues
 
 def values_of(rows: Mapping[str, Sequence[Row]], codec: Codec, thread_id: str) -> LazyValues:
     """The values that rows hold."""
-    lock = Lock()
-    pending = {name: Pending(_decoder(name, found, codec, thread_id), lock) for name, found in rows.items()}
-    return LazyValues(pending)
+    return LazyValues({channel: Pending(_decoder(channel, found, codec, thread_id)) for channel, found in rows.items()})
 
 
 def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread_id: str) -> LazyValues:
@@ -111,17 +108,15 @@ def values_at(versions: Mapping[str, int], read: RowReader, codec: Codec, thread
     def make(channel: str) -> Callable[[], Any]:
         return lambda: decode_rows(channel, rows.take(channel), codec, thread_id)
 
-    lock = Lock()
-    return LazyValues({channel: Pending(make(channel), lock) for channel in versions})
+    return LazyValues({channel: Pending(make(channel)) for channel in versions})
 
 
 def decode_rows(channel: str, rows: Sequence[Row], codec: Codec, thread_id: str) -> Any:
     """The value that a channel's rows are made of. Raises `Corrupt`, `DisallowedType` naming the record."""
     chain = chain_of(rows)
-    oldest = chain[0]
-    whole = oldest.kind != Kind.DELTA
+    whole = chain.oldest.kind != Kind.DELTA
     try:
-        base = codec.decode(oldest.encoding, oldest.payload) if whole else None
+        base = codec.decode(chain.oldest.encoding, chain.oldest.payload) if whole else None
         return apply_stored(codec, base, chain.portions(1 if whole else 0))
     except StoreError as error:
         version = _damaged(chain, codec)

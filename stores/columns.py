@@ -14,8 +14,11 @@ from typing import Any, NamedTuple, overload
 
 import pyarrow as pa
 
+from .errors import Corrupt
 from .segments import VALUES, Kind, Row
 
+_SPARSE = 8
+"""To make a list of all numbers costs as much as to look at one in so many of them."""
 MANY = 64
 """Rows from which a call of Arrow's takes less than a look at each."""
 
@@ -168,14 +171,13 @@ class Columns(NamedTuple):
         """Of the rows of one channel, all that are here, those that make up a version as far as they go. Several
         writers of one step leave a delta each; a whole value in the same version takes the place of those before it.
         None where that version is not here."""
-        held, before = listed(self.versions), listed(self.prevs)
-        versions = list(map(held.__getitem__, places))
+        versions = picked(self.versions, places)
         last = bisect_right(versions, version)
         if not last or versions[last - 1] != version:
             return None
         places = places[:last]
         del versions[last:]
-        prevs = list(map(before.__getitem__, places))
+        prevs = picked(self.prevs, places)
         # A list that grew, most often: each row changes what the one before it left.
         simple = prevs[1:] == versions[:-1] and prevs[0] < versions[0]
         if not simple or set(map(self.kinds.__getitem__, places)) != {Kind.DELTA}:
@@ -194,15 +196,21 @@ class Columns(NamedTuple):
                     return found[::-1]
                 at -= 1
             base = prevs[at + 1]
+            if base >= version:
+                raise Corrupt(
+                    f"thread {self.thread!r}: a delta at version {version} says that it changes version {base}"
+                )
             at = bisect_right(versions, base) - 1
             if at < 0 or versions[at] != base:
                 break
         return found[::-1]
 
 
-def listed(numbers: Sequence[int]) -> list[int]:
-    """All of a column's numbers: of many each look costs more than this."""
-    return numbers.tolist() if isinstance(numbers, memoryview) else list(numbers)
+def picked(numbers: Sequence[int], places: Sequence[int]) -> list[int]:
+    """Those of some rows."""
+    if isinstance(numbers, memoryview) and len(places) * _SPARSE > len(numbers):
+        return list(map(numbers.tolist().__getitem__, places))
+    return list(map(numbers.__getitem__, places))
 
 
 def size_of(rows: Sequence[Row]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from .columns import columns_of
+from .errors import Corrupt
 from .lineage import KnownRows
 from .records import Segment
 from .segments import VALUES, Kind, Row
@@ -133,7 +134,9 @@ class Tracing:
                 known.put((channel, version), found)
 
     def _go_on(self, channel: str, base: int) -> None:
-        """Whole values end a channel."""
+        """Whole values end a channel. Raises `Corrupt` for a link that leads nowhere."""
+        if base >= self.needed[channel]:
+            raise Corrupt(f"a stored delta of channel {channel!r} says that it changes version {base}, a later one")
         if base:
             self.needed[channel] = base
         else:

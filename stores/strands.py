@@ -9,20 +9,27 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
+from operator import sub
 from typing import NamedTuple
 
-from .columns import ROW_SIZE, Columns, LazyRows, Rows, Texts, columns_of, listed
+from .columns import ROW_SIZE, Columns, LazyRows, Rows, Texts, columns_of, picked
 from .deltas import Portion
 from .segments import Kind, Row
 
 _WORTH = 1 << 15
 """Bytes of payload from which a segment may be kept in memory for a part of it."""
 
-_SAMPLE = 32
-"""Rows from which the size of all is told."""
 _PORTION = 1 << 16
 """Bytes of payload that are decoded at a time: they stay in the processor's cache, and the objects that are made for
 them are gone before Python counts them as ones that stay."""
+
+
+class Oldest(NamedTuple):
+    """The oldest row of a chain, as far as it is looked at before all others."""
+
+    kind: int
+    encoding: int
+    payload: memoryview
 
 
 class Strand(NamedTuple):
@@ -43,18 +50,24 @@ class Strand(NamedTuple):
         return self.columns.versions[self.places[-1]]
 
     @property
-    def size(self) -> int:
-        """Bytes of its payloads, about: by a sample of its rows."""
-        ends, count = self.columns.ends, len(self.places)
-        some = self.places[:: max(1, count // _SAMPLE)]
-        return sum(ends[place + 1] - ends[place] for place in some) * count // len(some)
+    def spread(self) -> bool:
+        """Whether its segment holds so much else that it is not worth keeping for it."""
+        return len(self.places) * 4 < self.columns.length or sum(self.lengths()) * 2 < len(self.columns.payload)
+
+    @property
+    def oldest(self) -> Oldest:
+        """The first of them, with its payload where it lies."""
+        columns, first = self.columns, self.places[0]
+        payload = memoryview(columns.payload)[columns.ends[first] : columns.ends[first + 1]]
+        return Oldest(columns.kinds[first], columns.encodings[first], payload)
 
     def lengths(self) -> Iterator[int]:
         """Of each row's payload."""
-        ends = listed(self.columns.ends)
-        if len(self.places) == self.columns.length:
-            return (end - start for start, end in pairwise(ends))
-        return (ends[place + 1] - ends[place] for place in self.places)
+        columns, places = self.columns, self.places
+        if len(places) == columns.length:
+            return (end - start for start, end in pairwise(columns.ends))
+        starts = picked(columns.ends, places)
+        return map(sub, picked(columns.ends, [place + 1 for place in places]), starts)
 
     def payloads(self, places: Iterable[int]) -> list[memoryview]:
         """Those of some of the rows, on the segment's bytes."""
@@ -63,15 +76,21 @@ class Strand(NamedTuple):
 
     def portions(self, start: int = 0) -> Iterator[Portion]:
         """Encodings and payloads from the row at `start` on, of a few rows at a time."""
-        count = len(self.places)
-        many = max(1, count * _PORTION // max(self.size, 1))
-        for first in range(start, count, many):
-            places = self.places[first : first + many]
-            yield bytes(map(self.columns.encodings.__getitem__, places)), self.payloads(places)
+        data, ends, encodings = memoryview(self.columns.payload), self.columns.ends, self.columns.encodings
+        payloads: list[memoryview] = []
+        first, size = start, 0
+        for number in range(start, len(self.places)):
+            place = self.places[number]
+            begin, end = ends[place], ends[place + 1]
+            payloads.append(data[begin:end])
+            size += end - begin
+            if size >= _PORTION or number + 1 == len(self.places):
+                yield bytes(map(encodings.__getitem__, self.places[first : number + 1])), payloads
+                payloads, first, size = [], number + 1, 0
 
     def upto(self, version: int) -> Strand | None:
         """The part that makes up an older version; None where that is not among them."""
-        versions = list(map(self.columns.versions.__getitem__, self.places))
+        versions = picked(self.columns.versions, self.places)
         count = bisect_right(versions, version)
         if not count or versions[count - 1] != version:
             return None
@@ -99,12 +118,23 @@ class Chain(LazyRows):
 
     @property
     def size(self) -> int:
-        return sum(len(strand.columns.payload) + ROW_SIZE * len(strand.places) for strand in self.strands)
+        # All of the segments that stay in memory for it, also what they hold besides.
+        return sum(len(strand.columns.payload) + ROW_SIZE * strand.columns.length for strand in self.strands)
 
     @property
     def base(self) -> int:
         """The version that the oldest row changes; 0 where it stands alone."""
         return self.strands[0].base
+
+    @property
+    def oldest(self) -> Oldest:
+        """The oldest row."""
+        return self.strands[0].oldest
+
+    @property
+    def last(self) -> int:
+        """The version that it makes up."""
+        return self.strands[-1].last
 
     def lengths(self) -> Iterator[int]:
         """Of each row's payload."""
@@ -147,8 +177,7 @@ def settled(strands: Iterable[Strand]) -> Chain:
     kept: list[Strand] = []
     small: list[Strand] = []
     for strand in strands:
-        size = strand.size
-        if size >= _WORTH and size * 2 >= len(strand.columns.payload):
+        if len(strand.columns.payload) >= _WORTH and not strand.spread:
             kept += _copied(small)
             small = []
             kept.append(strand)

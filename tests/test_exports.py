@@ -87,6 +87,7 @@ EXPORTS = [
     "get_context",
     "heartbeat",
     "interrupt",
+    "measure",
     "open_store",
     "receive",
     "sleep",

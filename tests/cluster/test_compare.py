@@ -107,6 +107,7 @@ def test_what_nodes_measured_is_compared_from_the_checkpoint_on(store: Checkpoin
     def version(tokens: int, score: float, name: str) -> CompiledGraph:
         def read(state: Any) -> None:
             measure("tokens", 100, add=True)
+            measure("read", 1)
 
         def bill(state: Any) -> Any:
             measure("tokens", tokens, add=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -224,15 +226,144 @@ def test_outside_of_a_node_it_is_refused() -> None:
 
 
 def test_sums_and_newest() -> None:
-    begun = standing({}, [Measured("sum", 1, True), Measured("set", 5, False), Measured("mixed", 1, True)])
+    begun = standing({}, [Measured("sum", 1, True), Measured("set", 5, False), Measured("mixed", 1, True)], 3)
     more = [Measured("sum", 2, True), Measured("set", 6, False), Measured("set", 1, True), Measured("mixed", 9, False)]
-    ended = standing(begun, [*more, Measured("new", 4, True)])
+    ended = standing(begun, [*more, Measured("new", 4, True)], 4)
     assert ended == {
-        "sum": Measure(3, True),
-        "set": Measure(7, False),
-        "mixed": Measure(9, False),
-        "new": Measure(4, True),
+        "sum": Measure(3, True, 4),
+        "set": Measure(7, False, 4),
+        "mixed": Measure(9, False, 4),
+        "new": Measure(4, True, 4),
     }
-    assert begun["sum"] == Measure(1, True), "what stood before is not changed in place"
-    assert since(begun, ended) == {"sum": 2, "set": 7, "mixed": 9, "new": 4}
-    assert standing(begun, []) is begun
+    assert begun["sum"] == Measure(1, True, 3), "what stood before is not changed in place"
+    assert since(begun, ended, 3) == {"sum": 2, "set": 7, "mixed": 9, "new": 4}
+    assert since(begun, begun, 3) == {}, "what nobody has measured since is no one's"
+    assert since({}, begun, -2) == {"sum": 1, "set": 5, "mixed": 1}
+    assert standing(begun, [], 5) is begun
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_call_measured_that_raised_counts_for_nothing(store: CheckpointStore, asynchronous: bool) -> None:
+    @task(retry=ONCE_MORE)
+    def fails() -> None:
+        measure("n", 5, add=True)
+        raise ValueError("always")
+
+    @task
+    async def slow() -> None:
+        measure("n", 7, add=True)
+        await asyncio.sleep(60)
+
+    async def waiting(state: State) -> dict[str, Any]:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(slow(), 0.01)
+        measure("n", 1, add=True)
+        return {"items": [interrupt("?")]}
+
+    def catching(state: State) -> dict[str, Any]:
+        with pytest.raises(ValueError, match="always"):
+            fails()
+        measure("n", 1, add=True)
+        return {"items": [interrupt("?")]}
+
+    graph = chain({"a": waiting if asynchronous else catching}, store)
+    graph.invoke({}, THREAD)
+    graph.invoke(Command(resume="yes"), THREAD)
+    assert measures(graph) == {"n": 1.0}
+
+
+def test_what_is_measured_after_its_call_has_ended_counts_for_nothing(store: CheckpointStore) -> None:
+    """It would be lost when the node starts again: then it counts never."""
+    gone_on = asyncio.Event()
+
+    @task
+    async def leaves() -> None:
+        async def child() -> None:
+            await gone_on.wait()
+            measure("n", 5, add=True)
+
+        children.append(asyncio.create_task(child()))
+
+    children: list[asyncio.Task[None]] = []
+
+    async def node(state: State) -> None:
+        await leaves()
+        gone_on.set()
+        await children[0]
+
+    graph = chain({"a": node}, store)
+    graph.invoke({}, THREAD)
+    assert measures(graph) == {}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_many_from_several_threads_are_all_counted(store: CheckpointStore, inside: bool) -> None:
+    async def work() -> None:
+        def many() -> None:
+            for _ in range(500):
+                measure("n", 1, add=True)
+
+        await asyncio.gather(*(asyncio.to_thread(many) for _ in range(4)))
+
+    async def node(state: State) -> None:
+        await (task(work)() if inside else work())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        graph = chain({"a": node}, store)
+        graph.invoke({}, THREAD)
+    finally:
+        sys.setswitchinterval(interval)
+    assert measures(graph) == {"n": 2000.0}
+
+
+def test_names_of_a_type_of_their_own_are_texts_wherever_they_are_measured(store: CheckpointStore) -> None:
+    class Name(StrEnum):
+        TOKENS = "tokens"
+
+    @task
+    def call() -> None:
+        measure(Name.TOKENS, 1, add=True)
+
+    def node(state: State) -> None:
+        call()
+        measure(Name.TOKENS, 10, add=True)
+
+    graph = fan({"a": node, "b": node}, store)
+    graph.invoke({}, THREAD)
+    assert measures(graph) == {"tokens": 22.0}
+
+
+def test_a_name_that_cannot_be_stored_is_refused_before_it_is_taken(store: CheckpointStore) -> None:
+    with pytest.raises(InputError, match="surrogate"):
+        chain({"a": measuring("tok\udce9", 1)}, store).invoke({}, THREAD)
+
+
+def test_too_many_names_and_sums_beyond_all_numbers_fail_the_run(store: CheckpointStore) -> None:
+    def names(state: State) -> None:
+        for number in range(257):
+            measure(f"n{number}", 1)
+
+    def sums(state: State) -> None:
+        for _ in range(2):
+            measure("n", 1e308, add=True)
+
+    for thread_id, node, match in (("t", names, "257 names"), ("u", sums, "no finite number")):
+        graph = chain({"a": node}, store)
+        with pytest.raises(InputError, match=match):
+            graph.invoke({}, thread(thread_id))
+        assert measures(graph, thread(thread_id)) == {}
+
+
+def test_a_conditional_edge_is_no_place_to_measure() -> None:
+    """It is also asked for inputs and updates, where no node runs: a graph that did it could not be updated."""
+
+    def edge(state: State) -> str:
+        measure("n", 1)
+        return END
+
+    builder = wire({"a": says("a")}, [(START, "a")])
+    builder.add_conditional_edges("a", edge, [END])
+    with pytest.raises(PerdureError, match="conditional edge"):
+        builder.compile(MemoryStore()).invoke({}, THREAD)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
-from threading import Barrier, Lock
+from threading import Barrier
 from typing import Annotated, Any
 
 import pytest
@@ -89,7 +89,7 @@ def lazy(values: Mapping[str, Any]) -> tuple[LazyValues, list[str]]:
 
         return value
 
-    return LazyValues({name: Pending(make(name), Lock()) for name in values}), made
+    return LazyValues({name: Pending(make(name)) for name in values}), made
 
 
 PLAIN = {"a": "1", "b": [2], "c": {"x": None}}
@@ -135,7 +135,7 @@ def test_it_looks_like_a_dict(look: Callable[[LazyValues], bool]) -> None:
 def test_what_was_set_meanwhile_stays() -> None:
     """A node that still reads while the loop goes on must not bring the old value back."""
     values, _ = lazy(PLAIN)
-    values["a"] = Pending(lambda: values.__setitem__("a", "new") or "old", Lock())  # type: ignore[func-returns-value]
+    values["a"] = Pending(lambda: values.__setitem__("a", "new") or "old")  # type: ignore[func-returns-value]
     assert values["a"] == "old"
     assert values["a"] == "new"
 
@@ -148,7 +148,7 @@ def test_readers_side_by_side_get_the_same_object() -> None:
         made.append([1])
         return made[-1]
 
-    values = LazyValues({"a": Pending(make, Lock())})
+    values = LazyValues({"a": Pending(make)})
 
     def look(_: int) -> Any:
         start.wait()

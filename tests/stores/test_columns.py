@@ -11,11 +11,13 @@ import pytest
 
 from perdure.stores.chains import Key, base_of, by_version
 from perdure.stores.codec import Codec
-from perdure.stores.columns import MANY, Rows, columns_of
+from perdure.stores.columns import MANY, Rows, columns_of, size_of
 from perdure.stores.deltas import Delta, apply_deltas, apply_stored, decode_delta, encode_delta
 from perdure.stores.errors import Corrupt, DisallowedType, StoreError
+from perdure.stores.records import Segment
 from perdure.stores.segment_codec import decode_segment, encode_segment
 from perdure.stores.segment_layouts import _BUFFERS, _MESSAGE, message, read_message
+from perdure.stores.segment_reading import Tracing
 from perdure.stores.segments import Kind, Row
 from perdure.stores.strands import Chain, Strand, chain_of, joined, settled, strand_of
 
@@ -125,6 +127,45 @@ def test_a_chain_leaves_rows_where_they_are_most_of_their_segment_and_copies_oth
     assert (found.upto(0), found.upto(131), chain_of(found)) == (None, None, found)
     assert chain_of(wanted) == found
     assert chain_of([]).strands == ()
+
+
+def test_a_chain_is_decoded_in_portions_of_about_one_size_however_large_its_first_value_is() -> None:
+    rows = [Row(Kind.VALUE, 1, "c", 1, 0, "w", 0, b"v" * 3_000_000)]
+    rows += [Row(Kind.DELTA, seq, "c", seq, seq - 1, "w", 0, b"d" * 100) for seq in range(2, 3000)]
+    strand = strand_of(decode_segment(encode_segment("t", rows))[1], "c", 2999)
+    assert strand is not None
+    portions = list(Chain([strand]).portions(1))
+    assert sum(len(payloads) for _, payloads in portions) == 2998
+    assert len(portions) == 5
+    assert len(Chain([strand]).oldest.payload) == 3_000_000
+
+
+def test_no_segment_is_kept_for_a_few_of_its_rows_and_what_is_kept_is_counted() -> None:
+    sparse = [Row(Kind.CHECKPOINT, seq, "", seq, 0, "", 0, b"") for seq in range(1, 1001)]
+    large = Row(Kind.VALUE, 1000, "c", 1000, 0, "w", 0, b"v" * 40_000)
+    strand = strand_of(decode_segment(encode_segment("t", [*sparse, large]))[1], "c", 1000)
+    assert strand is not None
+    assert strand.columns.length == 1001
+    found = settled([strand])
+    assert found.strands[0].columns.length == 1, "forty bytes for each of the others would be kept"
+    assert 40_000 < found.size < 41_000
+    dense = grown(1, 90, size=900)
+    strand = strand_of(dense, "grows", 90)
+    assert strand is not None
+    assert settled([strand]).size == size_of(dense), "all of the segment stays in memory"
+
+
+@pytest.mark.parametrize("prev", [7, 8, 40])
+@pytest.mark.parametrize("writers", [1, 2])
+def test_a_damaged_link_is_no_way_in_circles(prev: int, writers: int) -> None:
+    rows = [Row(Kind.VALUE, 1, "c", 1, 0, "w", 0, b"v")]
+    for seq in range(2, 10):
+        link = prev if seq == 7 else seq - 1
+        rows += [Row(Kind.DELTA, seq, "c", seq, link, f"w{number}", 0, b"d") for number in range(writers)]
+    segment = Segment(thread_id="t", first=1, last=9, epoch=1, commit_id="c", rows=rows)
+    tracing = Tracing({"c": 9})
+    with pytest.raises(Corrupt, match="changes version"):
+        tracing.follow([segment])
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 1 << 20, 1 << 30])
