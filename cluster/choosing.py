@@ -72,8 +72,8 @@ class Choice:
             if moment is not None and moment.utcoffset() is None:
                 raise InputError(f"{name} is {moment.isoformat()} without a time zone; add tzinfo=datetime.UTC")
         for name, text in (("graph", self.graph), ("tag", self.tag), ("error", self.error)):
-            if not isinstance(text, str | None):
-                raise InputError(f"{name} is {text!r}; give a text")
+            if not isinstance(text, str | None) or text == "":
+                raise InputError(f"{name} is {text!r}; give a text that is not empty, or leave {name} out")
         for name, texts in (("threads", self.threads), ("channels", self.channels)):
             object.__setattr__(self, name, _texts(name, texts))
         if not isinstance(self.metadata, Mapping):
@@ -93,7 +93,10 @@ class Choice:
         if unknown := sorted(given.keys() - Where.__annotations__.keys()):
             known = ", ".join(Where.__annotations__)
             raise InputError(f"where has {unknown[0]!r}, which is no condition; there are {known}")
-        return cls(**{"graph": graph, **{name: value for name, value in given.items() if value is not None}})
+        if unset := [name for name, value in given.items() if value is None]:
+            # Whoever deletes the threads of a graph whose name is unset does not mean those of all graphs.
+            raise InputError(f"where has {unset[0]}=None; leave {unset[0]} out to take threads whatever it is")
+        return cls(**{"graph": graph, **given})
 
     def listed(self, store: CheckpointStore) -> Iterator[ThreadRecord]:
         """The threads for which all holds but `history`, newest first; those that are named, in that order. Re-runs
@@ -182,6 +185,12 @@ class Place(NamedTuple):
 
     seq: int
     run: int
+
+
+def names_function(at: str) -> bool:
+    """Whether a text names a function, as MODULE:FUNCTION, rather than a checkpoint: latest, before:NODE, step:K."""
+    module, colon, _ = at.partition(":")
+    return bool(colon) and module not in ("before", "step")
 
 
 def check_at(at: At) -> None:

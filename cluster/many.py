@@ -222,6 +222,8 @@ def delete_each(store: CheckpointStore, where: Where, *, limit: int | None, dry_
 
 
 def _chosen(store: CheckpointStore, where: Where, limit: int | None) -> list[ThreadRecord]:
+    if where is None:
+        raise InputError("where is None; say which threads, or give {} for all of them")
     return chosen(store, Choice.of(where), limit=limit, sample=None, seed="")
 
 

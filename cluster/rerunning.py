@@ -155,8 +155,14 @@ class BatchReruns(ABC):
     def _batch(self, thread: ThreadHandle) -> BatchRerun:
         return BatchRerun(self.store, thread, self.thread, self._once_more)
 
-    def _once_more(self, batch: BatchRerun, items: Sequence[Item], batch_id: str | None) -> BatchRerun:
+    def _once_more(
+        self, batch: BatchRerun, items: Sequence[Item], graph: CompiledGraph | None, batch_id: str | None
+    ) -> BatchRerun:
         name = batch_id or f"rerun-{self._clock.unique()[:12]}"
         if (found := self._present_or_free(name)) is not None:
             return found
-        return self._batch(self._begin(RERUNS, once_more(batch.wishes(), name, items, self._clock.unique()), name))
+        wishes = batch.wishes()
+        if graph is not None:
+            shipped = self._shipped(graph)
+            wishes |= {"graph_key": shipped.graph_key, "version": shipped.version}
+        return self._batch(self._begin(RERUNS, once_more(wishes, name, items, self._clock.unique()), name))

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..runtime.batches import Ended, Item, Outcome, thread_of
+from ..runtime.compiled import CompiledGraph
 from ..runtime.errors import InputError
 from ..runtime.reruns import BatchMark
 from ..runtime.snapshots import checkpoint_id
@@ -29,6 +30,7 @@ from .errors import ClientError
 from .handle import ThreadHandle
 from .looks import deadline_of, looks
 
+_FINE = (Outcome.SUCCEEDED, Outcome.SKIPPED)
 _RECENT = 500
 """Ended items from which the pace is estimated."""
 _AT_ONCE = 500
@@ -79,7 +81,7 @@ class BatchRerun:
         store: CheckpointStore,
         thread: ThreadHandle,
         handle: Callable[[str], ThreadHandle],
-        again: Callable[[BatchRerun, Sequence[Item], str | None], BatchRerun],
+        again: Callable[[BatchRerun, Sequence[Item], CompiledGraph | None, str | None], BatchRerun],
     ) -> None:
         self.batch_id = thread.thread_id
         self.thread = thread
@@ -133,7 +135,7 @@ class BatchRerun:
 
     def failures(self) -> list[RerunItem]:
         """Those that have not succeeded, with the reasons."""
-        return [one for one in self.ended() if one.outcome not in (Outcome.SUCCEEDED, Outcome.SKIPPED)]
+        return [one for one in self.ended() if one.outcome not in _FINE]
 
     def table(self) -> pa.Table:
         """One row an item: `thread_id`, `rerun_id`, `checkpoint_id`, `outcome` (null while it has not ended), `reason`,
@@ -219,17 +221,22 @@ class BatchRerun:
             except (Refused, UnknownThread):
                 continue  # it has ended
 
-    def failed(self, *, batch_id: str | None = None) -> BatchRerun:
+    def failed(self, *, graph: CompiledGraph | None = None, batch_id: str | None = None) -> BatchRerun:
         """Re-run those that have not succeeded once more, from the same checkpoints of the same originals, as a batch
-        of its own (`batch_id`, by default a new one). Raises `ClientError` while this one goes on, `InputError` where
-        none has failed."""
+        of its own (`batch_id`, by default a new one); of a batch that was cancelled also those that it had not begun.
+        `graph` is a version that mends them; by default it is the batch's. Raises `ClientError` while this one goes on,
+        `InputError` where none has failed."""
         if not self.status.ended and self.status not in PARKED - {Status.SLEEPING}:
             raise ClientError(f"batch {self.batch_id!r} is {self.status}; wait() for its end, or cancel() it")
-        items = {item.thread_id: item for item in self.items()}
-        failed = [items[one.thread_id] for one in self.failures()]
+        ends, over = {one.place: one for one in self._ends()}, self.status.ended
+        failed = [
+            item
+            for place, item in enumerate(self.items())
+            if not item.skipped and (ends[place].outcome not in _FINE if place in ends else over)
+        ]
         if not failed:
             raise InputError(f"batch {self.batch_id!r}: no item has failed")
-        return self._again(self, failed, batch_id)
+        return self._again(self, failed, graph, batch_id)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

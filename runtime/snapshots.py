@@ -27,6 +27,7 @@ from .values import LazyValues, values_at
 
 T = TypeVar("T")
 
+_ABSENT = object()
 _MOST = 2**63 - 1
 """No store counts further."""
 
@@ -182,7 +183,7 @@ class SnapshotReader:
                 snapshot = self._unread(thread_id, row.checkpoint, control)
             except UnknownCheckpoint:
                 continue  # retention drops it at this moment
-            if where and any(snapshot.metadata.get(key) != value for key, value in where.items()):
+            if where and any(snapshot.metadata.get(key, _ABSENT) != value for key, value in where.items()):
                 continue
             found += 1
             yield snapshot

@@ -61,14 +61,30 @@ def read_sample(given: float | None) -> int | float | None:
     return int(given) if given is not None and given.is_integer() else given
 
 
+def load_named(reference: str, what: str) -> Any:
+    """What `MODULE:NAME` names, a `what`; the module is looked for in the current folder first. Raises `InputError`."""
+    return _loaded(reference, what)[1]
+
+
 def load_graph(reference: str) -> CompiledGraph:
     """The compiled graph that `MODULE:GRAPH` names; the module is looked for in the current folder first.
 
     What the module prints while it is imported goes to stderr. Raises `InputError`.
     """
+    module, found = _loaded(reference, "graph")
+    if isinstance(found, StateGraph):
+        attribute = reference.partition(":")[2]
+        raise InputError(f"{reference} is not compiled; add to the module: graph = {attribute}.compile(name=...)")
+    if not isinstance(found, CompiledGraph):
+        raise InputError(f"{reference} is a {type(found).__name__}, not a compiled graph; {_graphs_in(module)}")
+    return found
+
+
+def _loaded(reference: str, what: str) -> tuple[ModuleType, Any]:
+    """The module, and what it has under the name."""
     name, colon, attribute = reference.partition(":")
     if not colon or not name or not attribute:
-        raise InputError(f"{reference!r} names no graph; write MODULE:GRAPH, such as mygraph:graph")
+        raise InputError(f"{reference!r} names no {what}; write MODULE:{what.upper()}, such as mygraph:{what}")
     if name.endswith(".py") or os.sep in name:
         dotted = name.removesuffix(".py").strip(f".{os.sep}").replace(os.sep, ".")
         raise InputError(f"{name!r} is a file; name the module, as an import would: {dotted}:{attribute}")
@@ -76,13 +92,10 @@ def load_graph(reference: str) -> CompiledGraph:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise InputError(f"module {name!r} has no {attribute!r}; {_graphs_in(module)}")
+            others = f"; {_graphs_in(module)}" if what == "graph" else ""
+            raise InputError(f"module {name!r} has no {attribute!r}{others}")
         found = getattr(found, part)
-    if isinstance(found, StateGraph):
-        raise InputError(f"{reference} is not compiled; add to the module: graph = {attribute}.compile(name=...)")
-    if not isinstance(found, CompiledGraph):
-        raise InputError(f"{reference} is a {type(found).__name__}, not a compiled graph; {_graphs_in(module)}")
-    return found
+    return module, found
 
 
 def _import(name: str) -> ModuleType:

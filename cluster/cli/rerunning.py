@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,16 +13,17 @@ from rich.text import Text
 from ...runtime.errors import InputError
 from ...runtime.reruns import Effects
 from ...stores.records import Status
-from ..choosing import Where
+from ..choosing import Where, names_function
 from ..rerun_plan import RerunPlan
 from ..reruns import BatchRerun, RerunItem, RerunProgress, told
 from .call import Answer, Call
 from .driving import Detach
 from .exits import Exit, code_of_status
 from .following import LeftRunning
-from .inputs import load_graph, read_pairs, read_sample, read_value
+from .inputs import load_graph, load_named, read_pairs, read_sample, read_value
 from .views import printable
 
+_CONCURRENCY = 8
 _SHOWN = 20
 """Failures that are shown on a terminal."""
 
@@ -40,13 +42,22 @@ def rerun(
     error: Annotated[str | None, typer.Option(metavar="TEXT", help="Threads whose reason contains this.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Threads made from then on (local time).")] = None,
     until: Annotated[datetime | None, typer.Option(help="Threads made before (local time).")] = None,
-    at: Annotated[str, typer.Option(metavar="WHERE", help="latest, before:NODE or step:K.")] = "latest",
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:EXPRESSION", help="Threads of whose history table a row fits (pyarrow)."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Channels that --history looks at, as state.A.")
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="WHERE", help="latest, before:NODE, step:K, or MODULE:FUNCTION of the handle.")
+    ] = "latest",
     new: Annotated[
         str | None, typer.Option("--with", metavar="MODULE:GRAPH", help="The version to run them with.")
     ] = None,
     update: Annotated[str | None, typer.Option(metavar="JSON|@FILE|-", help="Change each state first.")] = None,
     effects: Annotated[Effects, typer.Option(help="Recorded answers and results, or live ones.")] = Effects.RECORDED,
-    concurrency: Annotated[int, typer.Option(metavar="N", help="Threads under way at a time.")] = 8,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Threads under way at a time.")] = _CONCURRENCY,
     rate: Annotated[float | None, typer.Option(metavar="N", help="Threads begun per second.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
     sample: Annotated[float | None, typer.Option(metavar="N", help="So many at random, or a share below 1.")] = None,
@@ -73,17 +84,33 @@ def rerun(
         error=error,
         since=since.astimezone() if since is not None else None,
         until=until.astimezone() if until is not None else None,
+        history=load_named(history, "expression") if history is not None else None,
+        channels=channels.split(",") if channels is not None else None,
     )
-    if not where and failed is None and batch_id is None and new is None:
+    if failed is not None:
+        others = {
+            "--dry-run": dry_run,
+            "--update": update is not None,
+            "--at": at != "latest",
+            "--effects": effects is not Effects.RECORDED,
+            "--concurrency": concurrency != _CONCURRENCY,
+            "--rate": rate is not None,
+            "--limit": limit is not None,
+            "--sample": sample is not None,
+            "--max-failures": max_failures is not None,
+            **{f"--{name}": True for name in where},
+        }
+        _check_alone(failed, [name for name, given in others.items() if given])
+    elif not where and batch_id is None and new is None:
         raise InputError("name the threads to re-run, or choose them: --graph, --status, --tag, --metadata, --error")
     values = read_value(update, "--update") if update is not None else None
     compiled = load_graph(new) if new is not None else None
     with call.connected() as client:
         if failed is not None:
-            batch = client.batch(failed).failed(batch_id=batch_id)
-            return _begun(call, batch) if detach else _follow(call, batch)
+            again = client.batch(failed).failed(graph=compiled, batch_id=batch_id)
+            return _begun(call, again) if detach else _follow(call, again)
         wishes = {
-            "at": at,
+            "at": load_named(at, "function") if names_function(at) else at,
             "graph": compiled,
             "update": values,
             "effects": effects.value,
@@ -102,9 +129,22 @@ def rerun(
 
 def _where(**conditions: Any) -> Where:
     """The conditions that were given."""
-    given: Any = {name: value for name, value in conditions.items() if value}
+    # An empty text is a condition too: it is refused, where a script's variable was not set.
+    given: Any = {name: value for name, value in conditions.items() if value is not None}
+    for repeated in ("threads", "status"):
+        if repeated in given and not given[repeated]:
+            del given[repeated]
     where: Where = given
     return where
+
+
+def _check_alone(failed: str, others: Sequence[str]) -> None:
+    """Raise `InputError` for options that would say otherwise than the batch whose failures are run again."""
+    if others:
+        raise InputError(
+            f"--failed re-runs what batch {failed!r} chose, as that was begun; {others[0]} does not go with it. "
+            "--with, --batch and --detach do"
+        )
 
 
 def _follow(call: Call, batch: BatchRerun) -> Answer:
@@ -117,7 +157,8 @@ def _follow(call: Call, batch: BatchRerun) -> Answer:
         message = f"batch {batch.batch_id!r} goes on; to follow it again: {again}"
         raise LeftRunning(batch.batch_id, message) from None
     failures = batch.failures()
-    notes = [f"batch {batch.batch_id}: {found.ended:,} of {found.total:,} ended; {told(found) or 'all succeeded'}"]
+    outcome = told(found) or ("all succeeded" if found.total else "no thread was chosen")
+    notes = [f"batch {batch.batch_id}: {found.ended:,} of {found.total:,} ended; {outcome}"]
     if found.status is Status.INTERRUPTED:
         notes.append(f"too many have failed; to go on all the same: {call.again('resume', batch.batch_id, 'true')}")
     elif found.status is Status.PAUSED:

@@ -29,6 +29,7 @@ from perdure.cluster.cli.exits import Exit, code_of
 from perdure.cluster.cli.rerunning import rerun
 from perdure.cluster.submission import Wishes
 from perdure.runtime.batches import RERUNS, Item, Outcome, Start, start, thread_of
+from perdure.runtime.reruns import Effects
 from perdure.stores.base import NewThread
 from perdure.stores.memory import MemoryStore
 from perdure.stores.operations import Delivery
@@ -377,6 +378,72 @@ def test_the_command(client: PumpedClient) -> None:
             rerun(call, status=[Status.FAILED], **wrong)
         assert code_of(refused.value) is Exit.USAGE
     assert len(rerun(call, sample=2.0, graph="work", dry_run=True).document["items"]) == 2
+
+
+def test_the_command_takes_expressions_and_functions_of_a_module(
+    client: PumpedClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Here()
+    object.__setattr__(call, "client", client)
+    (tmp_path / "chosen_by.py").write_text(
+        "import pyarrow.compute as pc\n"
+        "high = pc.field('state.n') >= 4\n"
+        "def first(thread):\n"
+        "    return list(thread.get_state_history())[-1].checkpoint_id\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {"history": "chosen_by:high", "channels": "n", "at": "chosen_by:first", "dry_run": True}
+    items = rerun(call, **given).document["items"]
+    assert sorted(row["thread_id"] for row in items) == ["t4", "t5"]
+    assert {row["checkpoint_id"] for row in items} == {"0000000001"}
+    for wrong in ({"history": "chosen_by:none"}, {"history": "high"}, {"at": "chosen_by:none"}):
+        with pytest.raises(InputError, match=r"chosen_by|MODULE"):
+            rerun(call, **{**given, **wrong})
+
+
+def test_the_command_re_runs_failures_as_they_were_or_by_a_version_that_mends_them(
+    client: PumpedClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began a batch where it was only to show one, and ran the old version where another was named."""
+    call = Here()
+    object.__setattr__(call, "client", client)
+    rerun(call, ["t5", "t0"], at="before:middle", batch_id="b", detach=True, effects=Effects.LIVE)
+    client.pump_all()
+    others: list[dict[str, Any]] = [{"dry_run": True}, {"update": "{}"}, {"concurrency": 3}, {"limit": 1}, {"tag": "x"}]
+    for other in others:
+        with pytest.raises(InputError, match="does not go with it"):
+            rerun(call, failed="b", batch_id="c", detach=True, **other)
+    assert "c" not in {row.thread_id for row in client.store.threads().threads}
+    repaired = Work()
+    repaired.broken = False
+    again = client.batch("b").failed(graph=repaired.graph(version="2"), batch_id="c")
+    client.pump_all()
+    assert again.progress().outcomes == {Outcome.SUCCEEDED: 1}
+    assert client.store.thread("c/t5").version == "2"
+
+
+def test_what_a_cancelled_batch_has_not_begun_can_be_re_run(client: PumpedClient) -> None:
+    batch = client.rerun({"status": "succeeded"}, at="before:middle", batch_id="b", concurrency=1)
+    client.pump()
+    batch.thread.cancel("enough")
+    client.pump_all()
+    assert batch.status is Status.CANCELLED
+    assert len(batch.ended()) < len(batch.items()) == 4
+    again = batch.failed(batch_id="c")
+    client.pump_all()
+    begun = {one.thread_id for one in batch.ended()}
+    assert {item.thread_id for item in again.items()} == {item.thread_id for item in batch.items()} - begun
+
+
+def test_conditions_without_a_value_are_refused(client: PumpedClient) -> None:
+    """A script whose variable is not set chose the threads of all graphs."""
+    for where in ({"graph": ""}, {"graph": None}, {"error": ""}, {"tag": ""}, {"status": None, "graph": "work"}):
+        with pytest.raises(InputError, match="leave"):
+            ids(client.store, where)
+    call = Here()
+    object.__setattr__(call, "client", client)
+    with pytest.raises(InputError, match="leave graph out"):
+        rerun(call, graph="", status=[Status.FAILED], dry_run=True)
 
 
 # -- crashes ---------------------------------------------------------------------------------------------------------
