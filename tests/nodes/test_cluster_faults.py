@@ -17,19 +17,16 @@ from perdure.actors.names import NAMESPACE, supervisor_name
 from perdure.stores.processes import ProcessId
 from tests.actors.services import end, eventually, key_of, owner_pid, supervisor_process
 from tests.faults.counting import start_counting
-from tests.nodes.conftest import Shared
 from tests.nodes.machines import HEAD, NODES, Machines
 from tests.nodes.placing import every, spread
 from tests.servers.postgres import PostgresDatabases
 
 
 @pytest.fixture(scope="module")
-def client(machines: Machines, shared_machines: Shared, postgres_server: PostgresDatabases) -> Iterator[Client]:
+def client(machines: Machines, postgres_server: PostgresDatabases) -> Iterator[Client]:
     with connect(postgres_server.database(), address=machines.address) as found:
         yield found
         end(found)
-    # What was done to its nodes and to their clocks is nothing that other modules are to build on.
-    shared_machines.close()
 
 
 def supervisor_node(client: Client) -> str:
