@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 RAY = (
     "tests/actors/",
+    "tests/chaos/",
     "tests/cluster/",
     "tests/faults/test_busy_storms.py",
     "tests/faults/test_hard_nodes.py",
@@ -31,15 +32,13 @@ RAY = (
 
 OWN_CLUSTERS = (
     "tests/benchmarks/",
-    "tests/chaos/",
     "tests/cluster/test_cli.py::test_up_and_down",
     "tests/cluster/test_head.py",
     "tests/examples/",
     "tests/faults/test_head_lost.py",
     "tests/nodes/",
 )
-"""Where those with clusters of their own are, and some more: the first process is to have less than half of the work,
-for what nobody has begun then goes, a file at a time, to whoever is free."""
+"""Where those with clusters of their own are, and some more, so that both processes end at about the same time."""
 
 EXTERNAL = ("PERDURE_TEST_POSTGRES", "PERDURE_TEST_REDIS", "PERDURE_TEST_REDIS_CLUSTER")
 """Variables that name servers which are there already. Tests empty them."""
