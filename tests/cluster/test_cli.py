@@ -24,7 +24,6 @@ from perdure.cluster.head import running_head, stop_head
 from perdure.stores.processes import ProcessId, family, wait_gone
 from tests.actors.conftest import member
 from tests.actors.services import eventually, service
-from tests.nodes.machines import apart
 
 __all__ = ["member"]
 
@@ -251,14 +250,8 @@ def _drain(terminal: int, drawn: bytearray) -> None:
             return
 
 
-def test_up_and_down_leave_no_process(head: HeadOptions, tmp_path: Path, gate: Path) -> None:
+def test_up_and_down_leave_no_process(tmp_path: Path, gate: Path) -> None:
     perdure = Shell(f"sqlite:///{tmp_path}/own.db", tmp_path / "home")
-    with apart(head):
-        up_and_down(perdure, Here(perdure.store, perdure.home), gate)
-    assert [pid for pid in _commands(str(tmp_path)) if pid != os.getpid()] == []
-
-
-def up_and_down(perdure: Shell, here: Shell, gate: Path) -> None:
     try:
         code, told = perdure.json("up", "--num-cpus", "2")
         assert (code, told["started"]) == (0, True)
@@ -274,8 +267,8 @@ def up_and_down(perdure: Shell, here: Shell, gate: Path) -> None:
 
         assert perdure.json("down") == (0, {"stopped": True})
         assert not wait_gone(processes, 5)
-        assert here.json("down") == (0, {"stopped": False})
-        code, out, err = here("ls")
+        assert perdure.json("down") == (0, {"stopped": False})
+        code, out, err = perdure("ls")
         assert (code, "running" in out) == (0, True)
         assert "no local head runs" in err
         assert running_head(perdure.home) is None
@@ -286,16 +279,17 @@ def up_and_down(perdure: Shell, here: Shell, gate: Path) -> None:
         assert (told["runnable"], told["parked"], told["drained"]) == (1, 0, False)
         with open_store(perdure.store, create=False) as store:
             eventually(lambda: store.thread("t").epoch > 1, 60)
-            assert here.json("drain", "--timeout", "60") == (0, {"node": None, "drained": True, "left": 0})
+            assert perdure.json("drain", "--timeout", "60") == (0, {"node": None, "drained": True, "left": 0})
             assert store.thread("t").status is Status.QUEUED
-            code, told = here.json("up")
+            code, told = perdure.json("up")
             assert (code, told["drained"]) == (0, True)
-            assert here.json("drain", "--undo")[1] == {"node": None, "drained": False, "left": 0}
+            assert perdure.json("drain", "--undo")[1] == {"node": None, "drained": False, "left": 0}
             gate.touch()
             eventually(lambda: store.thread("t").status is Status.SUCCEEDED, 60)
             assert store.thread("t").crashes == 0
     finally:
         stop_head(folder=perdure.home)
+    assert [pid for pid in _commands(str(tmp_path)) if pid != os.getpid()] == []
 
 
 def _commands(text: str) -> list[int]:

@@ -47,7 +47,7 @@ class Killer(threading.Thread):
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(24, 12), pytest.param(200, 1000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])]
+    ("count", "kills"), [(40, 20), pytest.param(200, 1000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])]
 )
 def test_all_end_as_without_kills(serve: Serve, tmp_path: Path, count: int, kills: int) -> None:
     """At most so many kills: on a slow machine actors die faster than others can be started."""

@@ -16,7 +16,7 @@ from tests.actors.services import eventually, service
 from tests.recovery.graphs_forty import SUPERSTEPS
 from tests.recovery.sweeping import Case, Sweep, owners_left
 
-SPREAD = 6
+SPREAD = 9
 
 
 @pytest.fixture(scope="module")
