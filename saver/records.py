@@ -75,6 +75,7 @@ class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True):
     branch: int
     born: int | None
     lag: int
+    measures: dict[str, Any]
     # Up to here the fields of the runtime's control records; the rest is LangGraph's.
     id: str
     parent_id: str

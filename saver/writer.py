@@ -171,6 +171,7 @@ def _record(
         branch=0,
         born=None,
         lag=0,
+        measures={},
         id=checkpoint_id,
         parent_id=parent_id,
         writes_from=writes_from,
