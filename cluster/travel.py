@@ -150,9 +150,11 @@ class ThreadTravel(ABC):
         metadata: Mapping[str, Any] | None = None,
         start: bool = True,
         effects: str | None = None,
+        timeout: float | timedelta | None = 60.0,
     ) -> Self:
         """Start a new thread from a checkpoint of this one (the newest by default), after `update`, and run it; with
-        `start=False` it is paused until `resume()`, or `step()`.
+        `start=False` it is paused until `resume()`, or `step()`: returned once it is, which with an `update` takes an
+        owner, within `timeout`.
 
         With `effects` it is a re-run of this thread's run. "recorded": what this one recorded after the checkpoint
         (results of `@task`, answers, signals, sleeps, breakpoints passed) is given again, and what it did not record
@@ -160,7 +162,8 @@ class ThreadTravel(ABC):
         `get_context().original_key` is the original's.
 
         Costs one row, whatever the history's size. Raises `CheckpointNotFound`, `ThreadExists`; `InputError` for a
-        "recorded" re-run from a checkpoint that this thread has of its own origin.
+        "recorded" re-run from a checkpoint that this thread has of its own origin; `TimeoutError` where nobody has
+        applied the update of a fork that is not started: then the fork is there, and still is to be paused.
         """
         record = self.info
         self._check_driver(record)
@@ -184,6 +187,10 @@ class ThreadTravel(ABC):
         other = self._other(forked.thread_id, control.run)
         if message is not None:
             self._notify(forked.thread_id)
+            if not start:
+                for _ in looks(deadline_of(timeout), f"fork {forked.thread_id!r}: its update was not applied"):
+                    if other.info.status in PARKED or other.info.status.ended:
+                        break
         return other
 
     def step(self, *, timeout: float | timedelta | None = 60.0) -> StateSnapshot:

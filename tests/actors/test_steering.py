@@ -197,12 +197,14 @@ def test_steps_breakpoints_and_replay(client: Client, folder: str) -> None:
     assert len(lines(folder, "last")) == 2
 
 
-def test_a_fork_that_is_not_started_is_stepped_through(client: Client, folder: str) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_fork_that_is_not_started_is_stepped_through(client: Client, folder: str, changed: bool) -> None:
+    """With an update it was handed out before it was paused, and refused the step."""
     thread = start(client, "ask", folder)
     with pytest.raises(Interrupted):
         thread.result(timeout=60)
     begun = [one for one in thread.get_state_history() if one.next == ("first",)][-1]
-    fork = thread.fork(begun.checkpoint_id, start=False)
+    fork = thread.fork(begun.checkpoint_id, start=False, update={"folder": folder} if changed else None)
     assert (fork.status, fork.get_state().next) == (Status.PAUSED, ("first",))
     assert fork.step().next == ("ask",)
     named = fork.name_checkpoint("after first")
