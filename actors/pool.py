@@ -17,13 +17,15 @@ from .thread_actor import ACTOR_OPTIONS, ThreadActorClass
 def start_actor(
     name: str, settings: ServiceSettings, node: str = "", environment: Mapping[str, Any] | None = None
 ) -> Any:
-    """Start a detached thread actor, on this node if that is possible and in this runtime environment; its handle. It
-    claims nothing until it is told to. Its name (`names.new_owner`) says whether many threads share it."""
+    """Start a detached thread actor, on this node or nowhere and in this runtime environment; its handle. It claims
+    nothing until it is told to. Its name (`names.new_owner`) says whether many threads share it."""
     options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, **ACTOR_OPTIONS}
     if environment:
         options["runtime_env"] = dict(environment)
     if node:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+        # Not softly: actors that ask for no CPU are then put on any node, a drained one too
+        # (docs.ray.io, "Actor scheduling": zero-CPU actors are randomly assigned).
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
     return ThreadActorClass.options(**options).remote(name, settings, shared=is_shared(name))
 
 

@@ -79,8 +79,8 @@ class ActorStore(CheckpointStore):
         runs: tuple[RunRecord, ...] = self._ask("runs", thread_id)
         return runs
 
-    def delete(self, thread_id: str) -> None:
-        self._ask("delete", thread_id)
+    def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
+        self._ask("delete", thread_id, seen=seen)
 
     def claim(
         self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0

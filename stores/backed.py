@@ -103,7 +103,7 @@ class BackedStore(CheckpointStore):
         """`deliver`."""
 
     @abstractmethod
-    def _delete(self, thread_id: str) -> None:
+    def _delete(self, thread_id: str, seen: ThreadRecord | None) -> None:
         """`delete`."""
 
     @abstractmethod
@@ -220,9 +220,9 @@ class BackedStore(CheckpointStore):
         delivery = self._deliver(thread_id, self._sealing.message(thread_id, message), expect, graph)
         return self._sealing.opened_delivery(delivery)
 
-    def delete(self, thread_id: str) -> None:
+    def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
         check_id("thread id", thread_id)
-        self._delete(thread_id)
+        self._delete(thread_id, seen)
 
     def due(self, before: float, *, limit: int = 100) -> tuple[ThreadRecord, ...]:
         check_due(before, limit)

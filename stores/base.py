@@ -86,12 +86,14 @@ class CheckpointStore(Upkeep):
         """Every run of a thread, oldest first. Raises `UnknownThread`."""
 
     @abstractmethod
-    def delete(self, thread_id: str) -> None:
+    def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
         """Remove a thread that has ended or is parked, or is being copied in, with all it has. Deleting what is not
         there does nothing.
 
-        Raises `Refused` while it is runnable, `ThreadReferenced` while forks read its history. (`stores.deletion`
-        deletes also those, with the calls `graft` and `adopt`.)
+        `seen`: its row as it was when this was decided; the thread is left if it has gone on since, or is another one.
+
+        Raises `Refused` while it is runnable, or is not as it was seen; `ThreadReferenced` while forks read its
+        history. (`stores.deletion` deletes also those, with the calls `graft` and `adopt`.)
         """
 
     # -- ownership -----------------------------------------------------------------------------------------------

@@ -52,11 +52,12 @@ def delete_thread(store: CheckpointStore, thread_id: str) -> None:
         continue
 
 
-def deletion(store: CheckpointStore, thread_id: str) -> Iterator[Handover]:
-    """`delete_thread` step by step: yields after each transaction, and may be left there."""
+def deletion(store: CheckpointStore, thread_id: str, seen: ThreadRecord | None = None) -> Iterator[Handover]:
+    """`delete_thread` step by step: yields after each transaction, and may be left there. With `seen`, the thread's row
+    when that was decided, it also raises `Refused` if the thread is not as it was."""
     for _ in range(_ROUNDS):
         try:
-            store.delete(thread_id)
+            store.delete(thread_id, seen=seen)
         except ThreadReferenced:
             if reruns := replaying(store, thread_id):
                 # Of what tasks recorded a fork takes over nothing.

@@ -26,6 +26,9 @@ class Amendment:
     it, but for what names and forks refer to already."""
     tidied: int | None = None
     """Housekeeping has seen the commits up to this seq."""
+    made_at: float | None = None
+    """Only of the thread with this `created_at`: what was found out about one that has been deleted since says nothing
+    of another one with its id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,8 +181,8 @@ class RedisStore(RedisUpkeep):
             raise self._disagreement("deliver", thread_id)
         return Delivery(number=int(rest[0]), run=int(rest[1]), thread=row, repeated=verdict == b"repeated")
 
-    def _delete(self, thread_id: str) -> None:
-        self._forks.delete(thread_id)
+    def _delete(self, thread_id: str, seen: ThreadRecord | None) -> None:
+        self._forks.delete(thread_id, seen)
 
     def _renew(self, lease: OwnerRecord) -> None:
         call = self._connections.script("renew", [self._keys.owners], *lease_args(lease))

@@ -135,12 +135,13 @@ class Forks:
         answer = self._connections.ask(self._script("forks", thread_id))
         return self._present(thread_id, self._registered(thread_id, answer))
 
-    def delete(self, thread_id: str) -> None:
-        """Delete a thread that has no forks. Raises `Refused`, `ThreadReferenced`."""
+    def delete(self, thread_id: str, seen: ThreadRecord | None) -> None:
+        """Delete a thread that has no forks, if it is as it was seen. Raises `Refused`, `ThreadReferenced`."""
+        as_seen = ("", 0) if seen is None else (repr(seen.created_at), seen.seq)
         for _ in range(_ROUNDS):
-            verdict, *rest = self._connections.ask(self._script("delete", thread_id), writes=True)
+            verdict, *rest = self._connections.ask(self._script("delete", thread_id, *as_seen), writes=True)
             if verdict == b"refused":
-                check_deletable(Found(rest[0], self._where).record)
+                check_deletable(Found(rest[0], self._where).record, seen)
             elif verdict == b"forks":
                 forks = self._present(thread_id, self._registered(thread_id, rest[0]))
                 if forks:

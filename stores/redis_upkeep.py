@@ -58,6 +58,7 @@ class RedisUpkeep(BackedStore):
             retention_text(change.retention) or "",
             "" if change.floor is None else change.floor,
             "" if change.tidied is None else change.tidied,
+            "" if change.made_at is None else repr(change.made_at),
             *flat(list(change.names.items())),
             *flat([(tag, int(put)) for tag, put in change.tags.items()]),
         )

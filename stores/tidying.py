@@ -131,7 +131,7 @@ class Tidier:
                 written=batch.size,
             )
         if not (self.dry_run or postponed) and row.tidied < row.seq:
-            self.store.amend(row.thread_id, Amendment(tidied=row.seq))
+            self.store.amend(row.thread_id, Amendment(tidied=row.seq, made_at=row.created_at))
 
     def _delete(self, row: ThreadRecord) -> Iterator[Progress]:
         """Also a thread that has forks, which then take over what they have of it."""
@@ -141,12 +141,12 @@ class Tidier:
             yield Progress(deleted=1) if whole else Progress(referenced=1)
             return
         try:
-            for step in deletion(self.store, row.thread_id):
+            for step in deletion(self.store, row.thread_id, row):
                 yield Progress(deleted=step.deleted, cut_off=step.forks, written=step.written)
         except ThreadReferenced:
             yield Progress(referenced=1)
         except Refused:
-            return  # somebody has sent it a message
+            return  # somebody has sent it a message since, or it is another thread
 
     def _sieve(self, row: ThreadRecord) -> Sieve:
         return Sieve(row.floor, protected(row, self.store.forks(row.thread_id)), self.meaning.manifest)
@@ -161,7 +161,10 @@ class Tidier:
         if floor <= row.floor:
             return row, 0
         deque(checkpoints, maxlen=0)
-        after = replace(row, floor=floor) if self.dry_run else self.store.amend(row.thread_id, Amendment(floor=floor))
+        if self.dry_run:
+            after = replace(row, floor=floor)
+        else:
+            after = self.store.amend(row.thread_id, Amendment(floor=floor, made_at=row.created_at))
         safe = protected(after, self.store.forks(row.thread_id))
         return after, sum(seq < floor and seq not in safe for seq in seqs)
 

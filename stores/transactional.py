@@ -198,12 +198,12 @@ class TransactionalStore(BackedStore):
             tx.update_thread(after)
         return after
 
-    def _delete(self, thread_id: str) -> None:
+    def _delete(self, thread_id: str, seen: ThreadRecord | None) -> None:
         with self._transaction() as tx:
             row = tx.thread(thread_id)
             if row is None:
                 return
-            check_deletable(row)
+            check_deletable(row, seen)
             forks = tx.forks(thread_id)
             if forks:
                 raise ThreadReferenced(thread_id, tuple(fork.thread_id for fork in forks))
@@ -229,6 +229,8 @@ class TransactionalStore(BackedStore):
     def _amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
         with self._transaction() as tx:
             row = self._locked(tx, thread_id)
+            if change.made_at not in (None, row.created_at):
+                raise UnknownThread(thread_id, self.where)
             after = amended(row, change, tx.forks(thread_id) if change.names and row.floor else ())
             if after != row:
                 tx.update_thread(after)

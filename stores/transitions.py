@@ -190,10 +190,13 @@ def run_after(run: RunRecord | None, thread_id: str, update: RunUpdate, at: floa
     )
 
 
-def check_deletable(row: ThreadRecord) -> None:
-    """Raise `Refused` while the thread is runnable, unless it is held: nobody runs what is being copied in."""
+def check_deletable(row: ThreadRecord, seen: ThreadRecord | None) -> None:
+    """Raise `Refused` while the thread is runnable, unless it is held: nobody runs what is being copied in; and where
+    it is not as it was seen."""
     if row.status.runnable and row.driver != LOADING:
         raise Refused(row.thread_id, "delete", row.status, "it is runnable; cancel it and wait until it has ended")
+    if seen is not None and (row.created_at, row.seq) != (seen.created_at, seen.seq):
+        raise Refused(row.thread_id, "delete", row.status, "it has gone on, or been made anew, since that was decided")
 
 
 def protected(row: ThreadRecord, forks: Iterable[Fork]) -> frozenset[int]:

@@ -22,7 +22,7 @@ class Upkeep(ABC):
         it has one, goes on. Returns the row after it.
 
         Raises `StoreMisuse` for a name of a checkpoint that is not there or may be gone, or a floor beyond the head;
-        `ThreadHeld` for a thread that is being copied in; `UnknownThread`.
+        `ThreadHeld` for a thread that is being copied in; `UnknownThread`, also where the thread is another one.
         """
 
     @abstractmethod

@@ -88,6 +88,15 @@ class Amendments(StoreSuite):
                 store.amend("t", Amendment(tags={wrong: True}))
         assert store.thread("t").tags == ("c",)
 
+    def test_an_amendment_of_a_thread_that_another_one_has_replaced(self, store: CheckpointStore) -> None:
+        history(store, 5)
+        before = store.thread("t")
+        for made_at in (before.created_at + 1.0, before.created_at - 1e-6, 0.0):
+            with pytest.raises(UnknownThread):
+                store.amend("t", Amendment(floor=3, tidied=4, names={"n": 4}, tags={"a": True}, made_at=made_at))
+        assert store.thread("t") == before
+        assert store.amend("t", Amendment(floor=3, made_at=before.created_at)).floor == 3
+
     def test_amending_an_unknown_thread(self, store: CheckpointStore) -> None:
         with pytest.raises(UnknownThread):
             store.amend("none", Amendment(tidied=1))

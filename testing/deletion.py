@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ..stores.base import CheckpointStore
@@ -10,6 +12,7 @@ from ..stores.errors import (
     Refused,
     StoreMisuse,
     ThreadReferenced,
+    UnknownThread,
 )
 from ..stores.operations import Committed
 from ..stores.records import Origin, Status
@@ -33,6 +36,20 @@ class Deletion(StoreSuite):
         store.create(new_thread())
         assert (store.messages("t", unread=False), store.segments("t"), store.runs("t")) == ((), [], ())
         assert store.deliver("t", message(), ANY).repeated is False
+
+    def test_only_what_is_as_it_was_seen_is_deleted(self, store: CheckpointStore) -> None:
+        owned(store)
+        store.commit([commit(1, 3, status=Status.SUCCEEDED)])
+        seen = store.thread("t")
+        another = replace(seen, created_at=seen.created_at - 1e-6)
+        for wrong in (replace(seen, seq=2), replace(seen, seq=4), another, replace(seen, created_at=0.0)):
+            with pytest.raises(Refused):
+                store.delete("t", seen=wrong)
+        assert store.thread("t") == seen
+        store.delete("t", seen=seen)
+        with pytest.raises(UnknownThread):
+            store.thread("t")
+        store.delete("t", seen=seen)
 
     def test_forks_hold_their_origin(self, store: CheckpointStore) -> None:
         owned(store)

@@ -1,17 +1,17 @@
--- ARGV: retention ('' leaves it), floor ('' leaves it), seq seen by housekeeping ('' leaves it); then names and their
--- checkpoints (pairs, after their number; 0 takes a name away), and tags (pairs alike, with 1 to put one on and 0 to take
--- it off)
-local retention, floor, tidied = unpack(ARGV, 1, 3)
-local now = row_fields('driver', 'seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq', 'tags')
-if not now.seq then
+-- ARGV: retention ('' leaves it), floor ('' leaves it), seq seen by housekeeping ('' leaves it), when the thread was
+-- created ('' if it may be any); then names and their checkpoints (pairs, after their number; 0 takes a name away), and
+-- tags (pairs alike, with 1 to put one on and 0 to take it off)
+local retention, floor, tidied, made_at = unpack(ARGV, 1, 4)
+local now = row_fields('driver', 'seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq', 'tags', 'created_at')
+if not now.seq or (made_at ~= '' and now.created_at ~= made_at) then
   return {'unknown'}
 end
 if now.driver == 'loading' then
   return {'refused', row(), {}}
 end
-local last = 4 + 2 * tonumber(ARGV[4])
+local last = 5 + 2 * tonumber(ARGV[5])
 local lowest, safe = tonumber(now.floor), {}
-if lowest > 0 and last > 4 then
+if lowest > 0 and last > 5 then
   local fields = redis.call('HGETALL', ROW)
   for i = 1, #fields, 2 do
     if string.sub(fields[i], 1, 5) == 'name:' then
@@ -22,7 +22,7 @@ if lowest > 0 and last > 4 then
     safe[string.match(fork, '^%d+')] = true
   end
 end
-for i = 5, last, 2 do
+for i = 6, last, 2 do
   local seq = tonumber(ARGV[i + 1])
   if seq > 0 and ((now.origin_thread ~= '' and seq <= tonumber(now.origin_seq)) or seq > tonumber(now.seq)
     or (seq < lowest and not safe[ARGV[i + 1]])) then
@@ -33,7 +33,7 @@ if floor ~= '' and tonumber(floor) > tonumber(now.head) then
   return {'refused', row(), redis.call('HVALS', FORKS)}
 end
 
-for i = 5, last, 2 do
+for i = 6, last, 2 do
   if ARGV[i + 1] == '0' then
     redis.call('HDEL', ROW, 'name:' .. ARGV[i])
   else

@@ -1,9 +1,14 @@
--- Removes a thread, unless it is runnable (and not being copied in) or forks are registered: whether those are there has to be asked elsewhere.
-local now = row_fields('number', 'thread', 'graph', 'status', 'driver', 'origin_thread', 'origin_token')
+-- ARGV: when the thread was created ('' if it may be any) and its last commit, as it was seen
+-- Removes a thread, unless it is another one, runnable (and not being copied in), or forks are registered: whether those
+-- are there has to be asked elsewhere.
+local now = row_fields('number', 'thread', 'graph', 'status', 'driver', 'origin_thread', 'origin_token', 'created_at', 'seq')
 if not now.number then
   return {'gone'}
 end
 if RUNNABLE[now.status] and now.driver ~= 'loading' then
+  return {'refused', row()}
+end
+if ARGV[1] ~= '' and (now.created_at ~= ARGV[1] or now.seq ~= ARGV[2]) then
   return {'refused', row()}
 end
 if redis.call('EXISTS', FORKS) == 1 then

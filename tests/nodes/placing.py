@@ -43,7 +43,7 @@ def spread(
             f"no thread runs on any of {nodes}: {sorted(found)} of {sorted(machines.names().values())}; "
             f"{nodes_of(client, machines)}; {client.actors()}"
         )
-        running = start_counting(client, folder, ("async", "sync")[len(found) % 2])
+        running = start_counting(client, folder, ("async", "sync")[len(found) % 2], seconds=0.03)
         found.setdefault(node_of(client, machines, running), []).append(running)
     return has[0], found
 

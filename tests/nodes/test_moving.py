@@ -10,13 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from ray._private.state import actors
 
 from perdure import Client, connect
+from perdure.actors.names import owner_prefix
 from perdure.actors.reaper import reap_elsewhere, this_host
 from perdure.stores.processes import ProcessId
 from perdure.stores.records import OwnerRecord
-from tests.actors.services import end, eventually
-from tests.nodes.machines import NODES, Machines
+from tests.actors.services import end, eventually, key_of
+from tests.faults.counting import start_counting
+from tests.nodes.machines import HEAD, NODES, Machines
 from tests.nodes.placing import every, node_of, nodes_of, spread
 from tests.servers.postgres import PostgresDatabases
 
@@ -30,6 +33,13 @@ def client(machines: Machines, postgres_server: PostgresDatabases) -> Iterator[C
 
 def id_of(machines: Machines, name: str) -> str:
     return next(node_id for node_id, known in machines.names().items() if known == name)
+
+
+def started(client: Client) -> dict[str, str]:
+    """All thread actors that the service ever started, the dead ones too: the node of each."""
+    prefix = owner_prefix(key_of(client))
+    rows = actors().values()
+    return {row["Name"]: row["Address"]["NodeID"] for row in rows if row["Name"].startswith(prefix)}
 
 
 def test_threads_of_a_drained_node_go_on_elsewhere_and_come_back_when_it_works_again(
@@ -50,6 +60,28 @@ def test_threads_of_a_drained_node_go_on_elsewhere_and_come_back_when_it_works_a
     assert back == drained
     for running in every(more):
         running.finish(client)
+
+
+def test_actors_are_started_where_the_supervisor_wants_them(client: Client, machines: Machines, tmp_path: Path) -> None:
+    """Ray puts an actor that asks for no CPU on any node, unless it is told that it must be that one."""
+    *drained, open_node = (id_of(machines, name) for name in NODES)
+    drained.append(id_of(machines, HEAD))
+    for node_id in drained:
+        assert client.drain(node_id, timeout=timedelta(seconds=90)) == 0
+    try:
+        before = started(client)
+        threads = [start_counting(client, tmp_path, seconds=0.05) for _ in range(5)]
+        for running in threads:
+            running.go_on(2)
+        places = [node for name, node in started(client).items() if name not in before]
+        assert len(places) >= 3  # there may have been some that had nothing to do
+        assert set(places) <= {open_node, ""}  # the spare one may be on its way
+        for running in threads:
+            running.finish(client)
+            assert running.thread.info.epoch == 1
+    finally:
+        for node_id in drained:
+            client.undrain(node_id)
 
 
 def test_an_owner_is_killed_on_its_own_machine_and_nobody_else(machines: Machines) -> None:

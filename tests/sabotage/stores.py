@@ -10,6 +10,7 @@ from perdure.stores.base import CheckpointStore, CommitResult
 from perdure.stores.errors import Fenced
 from perdure.stores.memory import MemoryStore
 from perdure.stores.operations import (
+    Amendment,
     Commit,
     Committed,
     Delivery,
@@ -190,7 +191,7 @@ class Repeating(MemoryStore):
 class Lingering(MemoryStore):
     """Deletes nothing."""
 
-    def delete(self, thread_id: str) -> None:
+    def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
         self.thread(thread_id)
 
 
@@ -229,9 +230,19 @@ class Uncharged(MemoryStore):
 class Unreferenced(MemoryStore):
     """Deletes a thread whatever forks still read of it."""
 
-    def _delete(self, thread_id: str) -> None:
+    def _delete(self, thread_id: str, seen: ThreadRecord | None) -> None:
         with self._lock:
             self._threads.pop(thread_id, None)
+
+
+class Mistaking(MemoryStore):
+    """Does to a thread what was decided of another one that had its id."""
+
+    def _delete(self, thread_id: str, seen: ThreadRecord | None) -> None:
+        super()._delete(thread_id, None)
+
+    def _amend(self, thread_id: str, change: Amendment) -> ThreadRecord:
+        return super()._amend(thread_id, replace(change, made_at=None))
 
 
 class Adding(MemoryStore):

@@ -25,7 +25,18 @@ from perdure.stores import tidying
 from perdure.stores.base import CheckpointStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.records import Status
-from perdure.testing import Commits, Copies, Deletion, Harness, Listing, Messages, Ownership, Segments, Timers
+from perdure.testing import (
+    Amendments,
+    Commits,
+    Copies,
+    Deletion,
+    Harness,
+    Listing,
+    Messages,
+    Ownership,
+    Segments,
+    Timers,
+)
 from tests.actors import test_leases, test_timers
 from tests.runtime import test_engine_recorded, test_reruns, test_travel
 from tests.runtime.test_engine_cancel import test_a_cancel_overtakes_what_came_before_it
@@ -323,6 +334,22 @@ CONFORMED = (
         stores.Unreferenced,
         "deletion.py::test_forks_hold_their_origin",
         lambda h, s: Deletion().test_forks_hold_their_origin(s),
+    ),
+    conformed(
+        "housekeeping of a thread done to its successor",
+        "V1",
+        "Does not compare which thread an amendment is meant for.",
+        stores.Mistaking,
+        "amendments.py::test_an_amendment_of_a_thread_that_another_one_has_replaced",
+        lambda h, s: Amendments().test_an_amendment_of_a_thread_that_another_one_has_replaced(s),
+    ),
+    conformed(
+        "a thread deleted that has gone on",
+        "V1",
+        "Does not compare what is deleted with what was seen.",
+        stores.Mistaking,
+        "deletion.py::test_only_what_is_as_it_was_seen_is_deleted",
+        lambda h, s: Deletion().test_only_what_is_as_it_was_seen_is_deleted(s),
     ),
     conformed(
         "piece of a copy added to anything",

@@ -68,8 +68,8 @@ class Delegating(CheckpointStore):
     def runs(self, thread_id: str) -> tuple[RunRecord, ...]:
         return self.inner.runs(thread_id)
 
-    def delete(self, thread_id: str) -> None:
-        self.inner.delete(thread_id)
+    def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
+        self.inner.delete(thread_id, seen=seen)
 
     def claim(
         self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0

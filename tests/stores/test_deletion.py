@@ -46,8 +46,8 @@ class Dying(Delegating):
     def adopt(self, fork: ThreadRecord, origin: ThreadRecord) -> bool:
         return bool(self._maybe(lambda: self.inner.adopt(fork, origin)))
 
-    def delete(self, thread_id: str) -> None:
-        self._maybe(lambda: self.inner.delete(thread_id))
+    def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
+        self._maybe(lambda: self.inner.delete(thread_id, seen=seen))
 
     def _maybe(self, call: Callable[[], Any]) -> Any:
         self.left -= 1

@@ -180,6 +180,7 @@ class Both:
             retention=self._maybe(Retention(max_checkpoints=5)),
             floor=self._maybe(self.random.randint(0, row.head + 1)),
             tidied=self._maybe(self.random.randint(0, row.seq)),
+            made_at=self._maybe(self._when(row)),
         )
         return f"amend {row.thread_id} {change}", lambda store: store.amend(row.thread_id, change)
 
@@ -215,7 +216,13 @@ class Both:
 
     def delete(self) -> tuple[str, Callable[[CheckpointStore], Any]]:
         thread_id = self.random.choice(THREADS)
-        return f"delete {thread_id}", lambda store: store.delete(thread_id)
+        row = self.row(thread_id)
+        seen = self._maybe(replace(row, created_at=self._when(row), seq=row.seq - self.random.choice([0, 0, 1])))
+        return f"delete {thread_id} {seen}", lambda store: store.delete(thread_id, seen=seen)
+
+    def _when(self, row: ThreadRecord) -> float:
+        """When a thread was made, or another one before it."""
+        return row.created_at - self.random.choice([0.0, 0.0, 0.125])
 
 
 def _answer(store: CheckpointStore, call: Callable[[CheckpointStore], Any]) -> Any:

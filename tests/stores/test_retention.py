@@ -13,11 +13,11 @@ import pytest
 from perdure.runtime.payloads import UPDATE, pack
 from perdure.stores.base import CheckpointStore
 from perdure.stores.codec import Codec
-from perdure.stores.errors import Corrupt, StoreMisuse, UnknownCheckpoint
+from perdure.stores.errors import Corrupt, StoreMisuse, UnknownCheckpoint, UnknownThread
 from perdure.stores.history import HistoryReader
 from perdure.stores.memory import MemoryStore
 from perdure.stores.operations import Amendment, Commit
-from perdure.stores.records import Origin, Retention, Segment, Status
+from perdure.stores.records import Origin, Retention, Segment, Status, ThreadRecord
 from perdure.stores.retention import floor_of, retention_data, retention_from
 from perdure.stores.segments import Kind, Row
 from perdure.stores.tidying import Progress, Tidier
@@ -232,6 +232,63 @@ def test_an_owner_that_has_just_gone_back_finds_its_rows(store: CheckpointStore)
     store.commit([commit(21, rows=(control_row(21, {"log": 5, "x": 5}, 5),), head=21, applied=((1, 21),))])
     tidied(store, "t", Retention(max_checkpoints=2))
     assert HistoryReader(store, "t").channels({"log": 5, "x": 5}, at=21)["x"][0].version == 5
+
+
+@pytest.mark.parametrize("until", ["floor", "tidied"])
+def test_what_was_decided_of_a_thread_is_not_done_to_another_of_its_name(store: CheckpointStore, until: str) -> None:
+    """It was deleted, and made anew, after housekeeping had read it."""
+
+    class Remade(Delegating):
+        done = False
+
+        def amend(self, thread_id: str, change: Amendment) -> Any:
+            if getattr(change, until) is not None and not self.done:
+                self.done = True
+                ended(self.inner)
+                self.inner.delete(thread_id)
+                owned(self.inner, "t", created_at=77.0)
+                self.inner.commit([step(seq) for seq in range(1, 31)])
+            return self.inner.amend(thread_id, change)
+
+    appended(store, 20)
+    remade = Remade(store)
+    tidied(remade, "t", Retention(max_checkpoints=2))
+    row = store.thread("t")
+    assert remade.done
+    assert (row.created_at, row.seq, row.floor, row.tidied) == (77.0, 30, 0, 0)
+    assert listed(store) == list(range(30, 0, -1))
+
+
+@pytest.mark.parametrize("anew", [True, False], ids=["made anew", "went on"])
+def test_a_thread_that_is_not_as_it_was_is_not_deleted_by_its_retention(store: CheckpointStore, anew: bool) -> None:
+    """It was past its time when housekeeping looked; a moment later it has had another run, or is another thread."""
+
+    class Revived(Delegating):
+        def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
+            if anew:
+                self.inner.delete(thread_id)
+                owned(self.inner, thread_id, created_at=77.0)
+                self.inner.commit([step(1)])
+            else:
+                self.inner.deliver(thread_id, message("again"), ANY)
+                owner = self.inner.claim(thread_id, epoch=1, token=TOKEN, owner="o")
+                self.inner.commit([replace(step(6), epoch=owner.epoch)])
+            ended(self.inner)
+            self.inner.delete(thread_id, seen=seen)
+
+    appended(store, 4)
+    ended(store)
+    tidied(Revived(store), "t", Retention(delete_after=timedelta(seconds=1)), now=1e12)
+    assert store.thread("t").status is Status.SUCCEEDED
+    tidied(store, "t", Retention(delete_after=timedelta(seconds=1)), now=1e12)
+    with pytest.raises(UnknownThread):
+        store.thread("t")
+
+
+def ended(store: CheckpointStore) -> None:
+    row = store.thread("t")
+    last = commit(row.seq + 1, epoch=row.epoch, rows=(), status=Status.SUCCEEDED, release=True)
+    assert not isinstance(store.commit([last])[0], Exception)
 
 
 def test_threads_of_others_lose_nothing(store: CheckpointStore) -> None:
