@@ -81,6 +81,8 @@ class Choice:
         object.__setattr__(self, "statuses", read_statuses(self.status))
         if self.history is not None and not isinstance(self.history, pc.Expression):
             raise InputError(f"history is {self.history!r}; give an expression, as pyarrow.compute.field('step') > 3")
+        if self.channels is not None and self.history is None:
+            raise InputError("channels are what `history` looks at, and it is not given; alone they choose nothing")
 
     @classmethod
     def of(cls, where: Where | None, *, graph: str | None = None) -> Choice:

@@ -118,7 +118,7 @@ def tag_many(
 def _check(where: Where) -> None:
     if not where:
         raise InputError(
-            "choose the threads: --thread, --graph, --status, --tag, --metadata, --error, --since, --until"
+            "choose the threads: --thread, --graph, --status, --tag, --metadata, --error, --since, --until, --history"
         )
 
 

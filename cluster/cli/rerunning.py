@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +19,8 @@ from .call import Answer, Call
 from .driving import Detach
 from .exits import Exit, code_of_status
 from .following import LeftRunning
-from .inputs import load_graph, load_named, read_pairs, read_sample, read_value
+from .inputs import load_graph, load_named, read_sample, read_value
+from .selecting import selecting
 from .views import printable
 
 _CONCURRENCY = 8
@@ -28,26 +28,12 @@ _SHOWN = 20
 """Failures that are shown on a terminal."""
 
 
+@selecting
 def rerun(
     call: Call,
+    where: Where,
     threads: Annotated[
         list[str] | None, typer.Argument(metavar="[THREAD]...", help="Ids; else the options choose.")
-    ] = None,
-    graph: Annotated[str | None, typer.Option(metavar="NAME", help="Threads of this graph.")] = None,
-    status: Annotated[list[Status] | None, typer.Option(help="Threads of this status; may be repeated.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Threads with this tag.")] = None,
-    metadata: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Threads with this metadata; may be repeated.")
-    ] = None,
-    error: Annotated[str | None, typer.Option(metavar="TEXT", help="Threads whose reason contains this.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Threads made from then on (local time).")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Threads made before (local time).")] = None,
-    history: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:EXPRESSION", help="Threads of whose history table a row fits (pyarrow)."),
-    ] = None,
-    channels: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Channels that --history looks at, as state.A.")
     ] = None,
     at: Annotated[
         str, typer.Option(metavar="WHERE", help="latest, before:NODE, step:K, or MODULE:FUNCTION of the handle.")
@@ -75,18 +61,8 @@ def rerun(
 
     The batch is a thread as well: `perdure pause`, `resume` and `cancel` steer it.
     """
-    where = _where(
-        threads=threads,
-        graph=graph,
-        status=status,
-        tag=tag,
-        metadata=read_pairs(metadata, "--metadata") if metadata else None,
-        error=error,
-        since=since.astimezone() if since is not None else None,
-        until=until.astimezone() if until is not None else None,
-        history=load_named(history, "expression") if history is not None else None,
-        channels=channels.split(",") if channels is not None else None,
-    )
+    if threads:
+        where["threads"] = [*where.get("threads", ()), *threads]
     if failed is not None:
         others = {
             "--dry-run": dry_run,
@@ -125,17 +101,6 @@ def rerun(
         if isinstance(found, RerunPlan):
             return _planned(found)
         return _begun(call, found) if detach else _follow(call, found)
-
-
-def _where(**conditions: Any) -> Where:
-    """The conditions that were given."""
-    # An empty text is a condition too: it is refused, where a script's variable was not set.
-    given: Any = {name: value for name, value in conditions.items() if value is not None}
-    for repeated in ("threads", "status"):
-        if repeated in given and not given[repeated]:
-            del given[repeated]
-    where: Where = given
-    return where
 
 
 def _check_alone(failed: str, others: Sequence[str]) -> None:

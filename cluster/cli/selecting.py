@@ -13,7 +13,7 @@ import typer
 from ...stores.records import Status
 from ..choosing import Where
 from .call import Answer, Call
-from .inputs import read_pairs
+from .inputs import load_named, read_pairs
 
 _PANEL = "Which threads (all conditions have to hold)"
 
@@ -32,6 +32,13 @@ _OPTIONS = (
     _option("error", str | None, "Whose reason contains this.", metavar="TEXT"),
     _option("since", datetime | None, "Made from then on (local time)."),
     _option("until", datetime | None, "Made before (local time)."),
+    _option(
+        "history",
+        str | None,
+        "With a row of its history table for which this holds (pyarrow).",
+        metavar="MODULE:EXPRESSION",
+    ),
+    _option("channels", str | None, "What --history looks at, as state.A and state.B.", metavar="A,B"),
 )
 
 
@@ -41,7 +48,7 @@ def selecting(function: Callable[..., Answer]) -> Callable[..., Answer]:
 
     @wraps(function)
     def run(call: Call, **given: Any) -> Answer:
-        conditions = {option.name: given.pop(option.name) for option in _OPTIONS}
+        conditions = {option.name: given.pop(option.name, None) for option in _OPTIONS}
         return function(call, where=_where(**conditions), **given)
 
     own = [one for one in inspect.signature(function, eval_str=True).parameters.values() if one.name != "where"]
@@ -60,6 +67,8 @@ def _where(
     error: str | None,
     since: datetime | None,
     until: datetime | None,
+    history: str | None,
+    channels: str | None,
 ) -> Where:
     where: Where = {}
     if thread:
@@ -78,4 +87,8 @@ def _where(
         where["since"] = since.astimezone()
     if until is not None:
         where["until"] = until.astimezone()
+    if history is not None:
+        where["history"] = load_named(history, "expression")
+    if channels is not None:
+        where["channels"] = channels.split(",")
     return where

@@ -251,6 +251,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--tag", "old", "--status", "paused", "--dry-run")[1]["done"] == ["t-1"]
     code, done = run("--tag", "old")
     assert (code, done["done"], list(done["refused"])) == (1, ["t-1"], ["t-2"])
+    (tmp_path / "conditions_of_many.py").write_text(
+        "import pyarrow.compute as pc\nlong, none = pc.field('step') > 0, pc.field('step') > 9\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with open_store(url) as store:
+        chain({"a": says("a"), "b": says("b")}, store).invoke(
+            {"items": []}, config={"configurable": {"thread_id": "chained"}}
+        )
+    assert run("--history", "conditions_of_many:long", "--dry-run")[1]["done"] == ["chained"]
+    assert run("--history", "conditions_of_many:none")[1]["done"] == []
+    assert run("--channels", "items")[1]["error"]["type"] == "InputError"
+    assert run("--history", "conditions_of_many:long")[1]["done"] == ["chained"]
     with open_store(url) as store:
         left: CheckpointStore = store
         assert {row.thread_id for row in left.threads().threads} == {"t-2", "u"}

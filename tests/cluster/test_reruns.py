@@ -139,6 +139,7 @@ def test_which_threads_are_chosen(client: PumpedClient, work: Work) -> None:
         ({"metadata": ["even"]}, "give a dict of keys and values"),
         ({"since": "yesterday"}, "since is 'yesterday'; give a datetime"),
         ({"channels": "n"}, "give a list of names"),
+        ({"channels": ["n"]}, "alone they choose nothing"),
         (["t1"], "give a dict of conditions"),
     ],
 )
@@ -363,7 +364,7 @@ def test_the_command(client: PumpedClient) -> None:
     planned = rerun(call, status=[Status.FAILED], error="with 5", dry_run=True, batch_id="b")
     assert [(row["thread_id"], row["skipped"]) for row in planned.document["items"]] == [("t5", None)]
     assert planned.notes == ("1 of 1 would be re-run",)
-    begun = rerun(call, ["t5", "t0"], at="before:middle", batch_id="b", detach=True)
+    begun = rerun(call, threads=["t5", "t0"], at="before:middle", batch_id="b", detach=True)
     assert begun.document == {"batch_id": "b", "status": "queued"}
     client.pump_all()
     found = rerun(call, batch_id="b")
@@ -407,7 +408,7 @@ def test_the_command_re_runs_failures_as_they_were_or_by_a_version_that_mends_th
     """It began a batch where it was only to show one, and ran the old version where another was named."""
     call = Here()
     object.__setattr__(call, "client", client)
-    rerun(call, ["t5", "t0"], at="before:middle", batch_id="b", detach=True, effects=Effects.LIVE)
+    rerun(call, threads=["t5", "t0"], at="before:middle", batch_id="b", detach=True, effects=Effects.LIVE)
     client.pump_all()
     others: list[dict[str, Any]] = [{"dry_run": True}, {"update": "{}"}, {"concurrency": 3}, {"limit": 1}, {"tag": "x"}]
     for other in others:
