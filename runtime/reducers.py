@@ -8,9 +8,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, get_origin
 
-import annotated_types
-from pydantic.fields import FieldInfo
-
 from ..stores.deltas import Delta, Op
 from .annotations import describe
 from .channels import Channel, Fold, PlainChannel, Reducer, ReducerChannel
@@ -43,11 +40,19 @@ def _reducer_in(name: str, metadata: Sequence[Any]) -> Reducer | None:
                 f"key {name!r} is annotated with {describe(item)} of LangGraph; give a reducer, a function of (old, "
                 "update)"
             )
-        if callable(item) and not isinstance(item, type | FieldInfo | annotated_types.BaseMetadata):
+        if callable(item) and not isinstance(item, type) and not _is_metadata(item):
             found = item
     if found is not None:
         _check_signature(name, found)
     return found
+
+
+def _is_metadata(item: Any) -> bool:
+    """Whether pydantic put it there. (That is not imported for this: it takes a worker a fifth of a second.)"""
+    return any((base.__module__, base.__name__) in _METADATA for base in type(item).__mro__)
+
+
+_METADATA = frozenset({("pydantic.fields", "FieldInfo"), ("annotated_types", "BaseMetadata")})
 
 
 def _check_signature(name: str, reducer: Reducer) -> None:

@@ -10,7 +10,8 @@ from .channels import MISSING, Channel, PlainChannel
 from .commands import START, Command, Send
 from .errors import GraphValidationError, InputError, InvalidUpdateError, StateValidationError, node_of
 from .reducers import channel_of
-from .shapes import Kind, Shape, read_instance, shape_of
+from .shape import Kind, Shape
+from .shapes import read_instance, shape_of
 from .values import LazyValues
 
 

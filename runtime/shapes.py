@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from copy import copy
-from typing import Any, ClassVar, Literal, TypeAlias, cast, get_type_hints
+import sys
+from collections.abc import Mapping
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel, RootModel, ValidationError, create_model
-from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
 from .annotations import unwrap
 from .errors import GraphValidationError, StateValidationError
-
-Kind: TypeAlias = Literal["typeddict", "dataclass", "pydantic"]
-Factory: TypeAlias = Callable[[], Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
-    """One key of a state class."""
-
-    annotation: Any
-    """Without `Annotated`."""
-    metadata: tuple[Any, ...]
-    default: Factory | None
-    """Makes its default value; None if it has none."""
-
-
-class Shape(ABC):
-    """One state class: its fields, and how it is built and read."""
-
-    kind: ClassVar[Kind]
-
-    def __init__(self, cls: type[Any]) -> None:
-        self.cls = cls
-        self.name = cls.__name__
-        self.fields: dict[str, Field] = self._fields()
-
-    def __reduce__(self) -> tuple[type[Shape], tuple[type[Any]]]:
-        return type(self), (self.cls,)  # validators are made anew where a graph is loaded
-
-    @abstractmethod
-    def _fields(self) -> dict[str, Field]:
-        """The class's keys, in order."""
-
-    @abstractmethod
-    def build(self, values: dict[str, Any]) -> Any:
-        """What a node is handed. Raises `StateValidationError` naming the field."""
-
-    def check(self, field: str, value: Any) -> Any:
-        """One field's value, validated. Raises `StateValidationError`."""
-        return value
+from .shape import Factory, Field, Shape, said
 
 
 class TypedDictShape(Shape):
@@ -84,56 +42,12 @@ class DataclassShape(Shape):
     def build(self, values: dict[str, Any]) -> Any:
         try:
             return self.cls(**values)
-        except ValidationError as error:  # a pydantic dataclass
-            raise _misfit(self.name, error) from error
         except Exception as error:  # a user's __post_init__ may raise anything
+            if (models := _models()) is not None and isinstance(error, models.ValidationError):
+                raise models.misfit(self.name, error) from error  # a pydantic dataclass
             lacking = [name for name, field in self.fields.items() if field.default is None and name not in values]
-            detail = "no value yet; give it in the input, or give the field a default" if lacking else _said(error)
+            detail = "no value yet; give it in the input, or give the field a default" if lacking else said(error)
             raise StateValidationError(self.name, lacking, detail) from error
-
-
-class PydanticShape(Shape):
-    """A pydantic model: nodes get a validated instance, and what they return for a field is validated by itself."""
-
-    kind = "pydantic"
-
-    def __init__(self, cls: type[BaseModel]) -> None:
-        self.model = cls
-        self._checkers: dict[str, type[BaseModel]] = {}
-        super().__init__(cls)
-
-    def _fields(self) -> dict[str, Field]:
-        try:
-            self.model.model_rebuild()
-        except Exception as error:
-            raise GraphValidationError(f"state class {self.name}: {_said(error)}") from error
-        return {
-            name: Field(*_merged(unwrap(info.annotation), info.metadata), _pydantic_default(info))
-            for name, info in self.model.model_fields.items()
-        }
-
-    def build(self, values: dict[str, Any]) -> Any:
-        try:
-            return self.model.model_validate(values, by_name=True)
-        except ValidationError as error:
-            raise _misfit(self.name, error) from error
-
-    def check(self, field: str, value: Any) -> Any:
-        checker = self._checkers.get(field) or self._checker(field)
-        try:
-            return checker.model_validate({"value": value}, by_name=True).value  # type: ignore[attr-defined]
-        except ValidationError as error:
-            raise _misfit(self.name, error, field) from error
-
-    def _checker(self, field: str) -> type[BaseModel]:
-        """A model of this one field, under the state's own config (a bare TypeAdapter would not take it)."""
-        info = self.model.model_fields[field]
-        annotation = cast(Any, info.annotation)
-        checker = create_model(
-            f"{self.name}_{field}", __config__=self.model.model_config, value=(annotation, copy(info))
-        )
-        self._checkers[field] = checker
-        return checker
 
 
 def shape_of(cls: Any) -> Shape:
@@ -141,12 +55,9 @@ def shape_of(cls: Any) -> Shape:
     if is_typeddict(cls):
         return TypedDictShape(cls)
     if isinstance(cls, type):
-        if issubclass(cls, RootModel):
-            raise GraphValidationError(
-                f"state class {cls.__name__} is a RootModel, which has no keys; use a BaseModel with fields"
-            )
-        if issubclass(cls, BaseModel) and cls is not BaseModel:
-            return PydanticShape(cls)
+        shape: Shape | None = models.shape_of(cls) if (models := _models()) is not None else None
+        if shape is not None:
+            return shape
         if dataclasses.is_dataclass(cls):
             return DataclassShape(cls)
     raise GraphValidationError(
@@ -158,10 +69,10 @@ def is_state_class(cls: Any) -> bool:
     """Whether a class can be a state and has keys of its own (`BaseModel` itself has none)."""
     if is_typeddict(cls):
         return bool(cls.__annotations__)
-    if not isinstance(cls, type) or issubclass(cls, RootModel):
+    if not isinstance(cls, type):
         return False
-    if issubclass(cls, BaseModel):
-        return bool(cls.model_fields)
+    if (models := _models()) is not None and issubclass(cls, models.BaseModel):
+        return bool(models.has_keys(cls))
     return dataclasses.is_dataclass(cls) and bool(dataclasses.fields(cls))
 
 
@@ -170,11 +81,20 @@ def read_instance(value: Any) -> dict[str, Any] | None:
 
     Of a model only the fields that were set.
     """
-    if isinstance(value, BaseModel):
+    if (models := _models()) is not None and isinstance(value, models.BaseModel):
         return {name: getattr(value, name) for name in value.model_fields_set}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
     return None
+
+
+def _models() -> Any:
+    """The module for pydantic's models; None where nobody has imported pydantic, and so nothing is one."""
+    if "pydantic" not in sys.modules:
+        return None
+    from . import pydantic_shapes
+
+    return pydantic_shapes
 
 
 def _hints(cls: type[Any]) -> Mapping[str, Any]:
@@ -195,31 +115,7 @@ def _dataclass_default(field: dataclasses.Field[Any]) -> Factory | None:
     value = field.default
     if value is dataclasses.MISSING:
         return None
-    if isinstance(value, FieldInfo):  # pydantic.Field in a pydantic dataclass
-        return _pydantic_default(value)
+    if (models := _models()) is not None and isinstance(value, models.FieldInfo):
+        factory: Factory | None = models.default_of(value)  # pydantic.Field in a pydantic dataclass
+        return factory
     return lambda: value
-
-
-def _pydantic_default(info: FieldInfo) -> Factory | None:
-    if info.is_required() or info.default_factory_takes_validated_data:
-        return None
-    return lambda: info.get_default(call_default_factory=True)
-
-
-def _merged(bare: tuple[Any, tuple[Any, ...]], metadata: Iterable[Any]) -> tuple[Any, tuple[Any, ...]]:
-    return bare[0], (*bare[1], *metadata)
-
-
-def _misfit(name: str, error: ValidationError, field: str = "") -> StateValidationError:
-    found = error.errors(include_url=False, include_input=False)
-    # A default that could not be derived only repeats that another field is wrong.
-    own = [one for one in found if one["type"] != "default_factory_not_called"] or found
-    places = [(".".join(map(str, one["loc"])), one["msg"]) for one in own]
-    if field:
-        places = [(f"{field}{where.removeprefix('value')}", text) for where, text in places]
-    detail = "; ".join(f"{where}: {text}" if where else text for where, text in places)
-    return StateValidationError(name, (where.partition(".")[0] for where, _ in places if where), detail)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -38,6 +38,7 @@ INSIDE_FUNCTIONS: dict[tuple[str, str], str] = {
     ("stores/urls.py", "perdure.stores.postgres"): "needs a driver that is installed only where it is used",
     ("stores/urls.py", "perdure.stores.redis"): "needs a driver that is installed only where it is used",
     ("stores/urls.py", "perdure.stores.encryption"): "needs a library that is installed only where it is used",
+    ("runtime/shapes.py", "perdure.runtime.pydantic_shapes"): "needs pydantic, whose import takes each worker 0.2 s",
     ("cluster/compare_page.py", "perdure.cluster.compare_plots"): "needs matplotlib, only where a page is made",
 }
 """(file, imported module) of each import that has to wait until a function is called, with the reason."""
