@@ -163,8 +163,10 @@ def is_stopped(pid: int) -> bool:
 
 
 def stop(pid: int) -> ProcessId:
-    """Freeze a process; returns when it is."""
+    """Freeze a process; returns when it is. Raises `ProcessLookupError` where it ends instead."""
     process = ProcessId.of(pid)
     os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: is_stopped(pid), what=f"process {pid} to stop")
+    eventually(lambda: is_stopped(pid) or not process.alive, what=f"process {pid} to stop")
+    if not process.alive:
+        raise ProcessLookupError(f"process {pid} has just ended")
     return process
