@@ -8,6 +8,9 @@ BIN := .venv/bin
 # All tests with Ray in one process, all others in a second one (tests/side_by_side.py).
 SIDE_BY_SIDE := -n 2
 
+# Where that is set each of the hundreds of processes that the tests start would compile perdure anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo chaos test test-full bench lint clean
 

@@ -85,7 +85,7 @@ class ThreadLoop:
         self._endings = Endings(record.thread_id, self._recorder)
         wiring = plan.Wiring(topology)
         self._results = Results(self.at, self._recorder, self._endings, self._announcer, wiring)
-        recordings = recordings_of(record, ports.history, codec)
+        recordings = recordings_of(record, ports.history, codec, restored.origin)
         self._attempts = Attempts(record.thread_id, self.at, record.crashes, recordings)
         self._rerunning = Rerunning(record, self._attempts, self._recorder, self._endings, recordings)
         self._wake_at = record.wake_at

@@ -107,6 +107,8 @@ class Measuring:
 
     def all(self) -> tuple[Measured, ...]:
         """What counts when the node has returned, by its calls: nothing of those that failed or have not ended."""
+        if not (self._own or self._ended):
+            return ()
         with _noting:
             own = (((started, 0), tuple(notes.values())) for started, notes in self._own.items())
             of_calls = (((call, 1), tuple(measured)) for call, measured in self._ended.items())

@@ -9,13 +9,15 @@ from ..stores.base import CheckpointStore
 from ..stores.codec import Codec
 from ..stores.errors import UnknownThread
 from ..stores.history import HistoryReader
+from ..stores.lineage import KnownRows
 from ..stores.records import ThreadRecord
+from ..stores.segment_reading import COMMIT
 from .cache import CacheOptions, ReadCache
 from .calls import Calls
 from .control import Control, decode_control
 from .position import Position
 from .reruns import Rerun
-from .restore import add_recorded
+from .restore import GIVEN, add_recorded
 from .task import Origin
 
 _MOST = 8 << 20
@@ -72,13 +74,19 @@ class Recordings:
     Any call may raise `StoreUnavailable`, and `Corrupt` or `NewerFormat` where a record does not decode.
     """
 
-    def __init__(self, store: CheckpointStore, codec: Codec, graph: str, rerun: Rerun) -> None:
+    def __init__(
+        self, store: CheckpointStore, codec: Codec, graph: str, rerun: Rerun, original: ThreadRecord | None = None
+    ) -> None:
+        """`original`: its row, if that was just read."""
         self.rerun = rerun
+        self._row = original
         self._store = store
         self._codec = codec
         self._graph = graph
         self._reader: HistoryReader | None = None
         self._way: dict[int, Place] | None = None
+        self._given: frozenset[int] | None = None
+        """The checkpoints whose tasks were given something, or that were passed; None if each is to be looked at."""
         self._before: Recordings | None = None
         self._last: tuple[int, Position] | None = None
         """What was read last: the tasks of one step are asked for one after the other."""
@@ -119,7 +127,8 @@ class Recordings:
         assert self._reader is not None, "who has a place has read the original"
         if self._last is None or self._last[0] != place.seq:
             position = Position(step=place.step, since=place.since)
-            add_recorded(position, self._reader, place.seq, self._codec)
+            if self._given is None or place.seq in self._given:
+                add_recorded(position, self._reader, place.seq, self._codec)
             self._last = place.seq, position
         return self._last[1]
 
@@ -134,14 +143,18 @@ class Recordings:
                 self._reader = HistoryReader(self._store, row.thread_id, record=row, cache=cache)
                 self._before = self._older(row)
                 self._way = way_on(self._controls(self._reader), self.rerun.seq)
+                inherited = row.origin.seq if row.origin is not None else 0
+                self._given = _given(cache.of(row), max(self.rerun.seq, inherited + 1), row.seq)
         return self._way
 
     def _original(self) -> ThreadRecord | None:
         """The original's row. It may be gone: its deletion waits for re-runs that replay it, and only for those."""
-        try:
-            row = self._store.thread(self.rerun.thread_id)
-        except UnknownThread:
-            return None
+        row, self._row = self._row, None
+        if row is None or row.thread_id != self.rerun.thread_id:
+            try:
+                row = self._store.thread(self.rerun.thread_id)
+            except UnknownThread:
+                return None
         return row if row.created_at == self.rerun.made_at else None
 
     def _controls(self, reader: HistoryReader) -> dict[int, Control]:
@@ -161,7 +174,22 @@ class Recordings:
         return Recordings(self._store, self._codec, self._graph, older)
 
 
-def recordings_of(record: ThreadRecord, store: CheckpointStore | None, codec: Codec) -> Recordings | None:
-    """The recordings of a thread's original; None if it is no re-run."""
+def _given(known: KnownRows, first: int, last: int) -> frozenset[int] | None:
+    """The checkpoints of whose tasks commits `first..last` tell that they were given something; None where not all of
+    these commits are known (any more)."""
+    found: set[int] = set()
+    for seq in range(first, last + 1):
+        rows = known.get((COMMIT, seq))
+        if rows is None:
+            return None
+        found.update(row.version for row in rows if row.kind in GIVEN)
+    return frozenset(found)
+
+
+def recordings_of(
+    record: ThreadRecord, store: CheckpointStore | None, codec: Codec, origin: ThreadRecord | None
+) -> Recordings | None:
+    """The recordings of a thread's original; None if it is no re-run. `origin`: the row of the thread that it was
+    forked from, if that was just read: most often the original."""
     rerun = Rerun.of(record) if store is not None else None
-    return Recordings(store, codec, record.graph, rerun) if store is not None and rerun is not None else None
+    return Recordings(store, codec, record.graph, rerun, origin) if store is not None and rerun is not None else None

@@ -40,6 +40,8 @@ class Restored:
     """The rows that the position was made of, where they are to be remembered."""
     segments: int = 0
     """How many segments had to be read for its values."""
+    origin: ThreadRecord | None = None
+    """The row of the thread that it was forked from, where that was read."""
 
 
 def restore(
@@ -79,7 +81,7 @@ def restore(
     runs = claimed.runs if claimed is not None else store.runs(record.thread_id)
     _add_run(position, record, runs)
     position.mail = list(claimed.messages if claimed is not None else store.messages(record.thread_id))
-    return Restored(position, options, types, sizes, kept, reader.segments)
+    return Restored(position, options, types, sizes, kept, reader.segments, reader.origin)
 
 
 def _head(
@@ -162,10 +164,11 @@ def _add_pending(position: Position, rows: Iterable[Row], head: int, codec: Code
 
 def add_recorded(position: Position, reader: HistoryReader, seq: int, codec: Codec) -> None:
     """Add what the tasks after checkpoint `seq`, of any age, were given; and whether its breakpoint was passed."""
-    _add_pending(position, (row for row in reader.pending(seq) if row.kind in _GIVEN), seq, codec)
+    _add_pending(position, (row for row in reader.pending(seq) if row.kind in GIVEN), seq, codec)
 
 
-_GIVEN = frozenset({Kind.CALL, Kind.ANSWER, Kind.PASS})
+GIVEN = frozenset({Kind.CALL, Kind.ANSWER, Kind.PASS})
+"""Kinds of rows that say what the tasks after a checkpoint (their `version`) were given, or that it was passed."""
 
 
 def _add_row(position: Position, row: Row, data: Any, *, carried: bool) -> None:

@@ -62,6 +62,11 @@ class HistoryReader:
         self.segments = 0
         """Segments that were read for the values of channels."""
 
+    @property
+    def origin(self) -> ThreadRecord | None:
+        """The row of the thread that this one was forked from, where it was read on the way."""
+        return self._lineage.origin
+
     def checkpoint(self, seq: int) -> tuple[str, Row]:
         """The CHECKPOINT row at exactly `seq`, and the thread that wrote it.
 

@@ -91,6 +91,11 @@ class Lineage:
             self._stretches = tuple(found)
         return self._stretches
 
+    @property
+    def origin(self) -> ThreadRecord | None:
+        """The row of the thread that it was forked from, where that was read."""
+        return self._rows[1] if len(self._rows) > 1 else None
+
     def moved(self) -> bool:
         """Whether the stretches are other threads' than they were when they were read. If so they are read anew."""
         if len(self._rows) < 2:
