@@ -18,6 +18,7 @@ import pytest
 from perdure.actors import timers
 from perdure.runtime import context, plan
 from perdure.runtime.apply import Applier
+from perdure.runtime.measures import Measuring
 from perdure.runtime.payloads import CANCEL
 from perdure.runtime.position import Position
 from perdure.runtime.scope import Scope
@@ -38,7 +39,7 @@ from perdure.testing import (
     Timers,
 )
 from tests.actors import test_leases, test_timers
-from tests.runtime import test_engine_recorded, test_reruns, test_travel
+from tests.runtime import test_engine_measures, test_engine_recorded, test_reruns, test_travel
 from tests.runtime.test_engine_cancel import test_a_cancel_overtakes_what_came_before_it
 from tests.sabotage import calls, engines, leases, stores
 from tests.sabotage.statements import edit
@@ -500,6 +501,15 @@ RECORDED = (
         Scope,
         "record",
         calls.record_later,
+    ),
+    patched(
+        "void numbers counted",
+        "V2",
+        "Counts what a failed attempt of a @task has measured.",
+        _on_memory(test_engine_measures.test_an_attempt_of_a_call_that_raised_counts_for_nothing),
+        Measuring,
+        "begin",
+        lambda measuring, call: None,
     ),
     patched(
         "signal consumed before it is recorded",
