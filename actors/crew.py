@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RuntimeEnvSetupError
+from ray.exceptions import (
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    RayActorError,
+    RayError,
+    RuntimeEnvSetupError,
+)
 
 from ..runtime.drive import store_backoff
 from ..stores.base import CheckpointStore
@@ -39,6 +45,8 @@ HELLO_TIMEOUT = 5.0
 AFTER_RECOVERY = 0.25
 """Seconds by which everything that can wait is put off where a thread may just be recovering: a new process would take
 the processor from it, and a write the store's lock."""
+UNSCHEDULABLE = 1.0
+"""Seconds until an actor is tried again on a node that takes none, where there is no other."""
 START_FAILURES = 3
 """Actors in a row that may die while they load a graph, before its threads are paused."""
 
@@ -159,6 +167,8 @@ class Crew:
         except RuntimeEnvSetupError as error:
             await self._give_up(graph_key, f"its runtime environment cannot be set up: {error}")
             return
+        except ActorUnschedulableError:
+            return  # the watch sees to that
         except RayActorError as error:
             # One that could not even be made had no store to work with; only one that died loading code counts.
             counted = START_FAILURES - 1 if error.actor_init_failed else START_FAILURES
@@ -283,7 +293,7 @@ class Crew:
         while name in self._handles:
             try:
                 heard, outcomes = await answer(handle.settled.remote(self._heard.get(name, 0)))
-            except RayActorError:
+            except (RayActorError, ActorUnschedulableError):
                 return  # the watch sees to its threads
             except RayError as error:
                 self.unfit(name, error)
@@ -304,9 +314,14 @@ class Crew:
         except ActorUnavailableError:
             # Cut off, but maybe alive; the store's fence keeps it out, and nobody needs it any more.
             crashed = innocent = True
+            self._avoid_node_of(name)
             ray.kill(handle, no_restart=True)
         except RuntimeEnvSetupError:
             pass  # it never was; who has started it sees to that
+        except ActorUnschedulableError:
+            # It never was: its node is gone, or Ray drains it. Where there is no other, that is tried again.
+            if self._avoid_node_of(name):
+                await asyncio.sleep(UNSCHEDULABLE)
         except RayActorError as error:
             crashed, innocent = True, not blames(error)
             # Of many, nobody knows which one it was.
@@ -330,6 +345,15 @@ class Crew:
             self.verdicts.forget(name)
             await self.forget(name)
             self._threads.act()
+
+    def _avoid_node_of(self, name: str) -> bool:
+        """Start nothing on the node of an actor for a while; whether something is started there all the same, as there
+        is no other."""
+        member = self._roster.members.get(name)
+        if member is None:
+            return False
+        self._roster.avoid(member.node, time.monotonic())
+        return member.node in self._roster.open_nodes
 
     async def _end_of(self, name: str, handle: Any) -> None:
         try:
@@ -365,6 +389,7 @@ class Crew:
             self.verdicts.freeze(lease.owner)
         reaped = reap(lease)
         if lease.host != this_host():
+            self._avoid_node_of(lease.owner)
             self._chores.spawn(self._reap_elsewhere(lease, member.node if member is not None else ""))
         if member is None:
             await self.forget(lease.owner)

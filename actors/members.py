@@ -68,7 +68,7 @@ class Start:
 
     graph_key: str
     node: str = ANYWHERE
-    """Where, if there is room; Ray may choose another."""
+    """Where; on any node if it is `ANYWHERE`."""
     shared: bool = False
     """One that many threads share."""
 

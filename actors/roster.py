@@ -9,6 +9,10 @@ from collections.abc import Mapping
 
 from .members import ANYWHERE, Member, Phase
 
+AVOIDED = 10.0
+"""Seconds that nothing is started on a node on which nothing could be, or with which contact was lost, as long as there
+are others. Ray counts a node among the living while it drains it, and for half a minute after it was lost."""
+
 
 class Roster:
     """The pool of one service. `max_actors` counts all that are on one node, spares included."""
@@ -23,6 +27,8 @@ class Roster:
         self.members: dict[str, Member] = {}
         self.nodes: Mapping[str, bool] = {ANYWHERE: True}
         """The living nodes by id, and whether they take work: one that is being drained does not."""
+        self._avoided: dict[str, float] = {}
+        """Until when, by node."""
         self.cpus: Mapping[str, int] = {}
         """Of each node whose number is known."""
         self.closed = False
@@ -100,8 +106,18 @@ class Roster:
 
     @property
     def open_nodes(self) -> list[str]:
-        """The nodes that take work."""
-        return [node for node, works in self.nodes.items() if works]
+        """The nodes that take work: of several, those that are not to be avoided."""
+        found = [node for node, works in self.nodes.items() if works]
+        return [node for node in found if node not in self._avoided] or found
+
+    def avoid(self, node: str, now: float) -> None:
+        """Nothing could be started on a node, or contact with it was lost."""
+        if node != ANYWHERE:
+            self._avoided[node] = now + AVOIDED
+
+    def forgive(self, now: float) -> None:
+        """Forget what is no reason any more to avoid a node."""
+        self._avoided = {node: until for node, until in self._avoided.items() if until > now}
 
     def load(self) -> dict[str, int]:
         """How many actors each living node has."""

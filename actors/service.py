@@ -146,6 +146,7 @@ class Service:
             self._roster.closed = drain.service
             self._roster.nodes = {node.node_id: node.node_id not in drain.nodes for node in nodes}
             self._roster.cpus = {node.node_id: node.cpus for node in nodes}
+            self._roster.forgive(time.monotonic())
         self._crew.pass_on_drain()
         self.act()
 

@@ -80,7 +80,8 @@ class ActorStore(CheckpointStore):
         return runs
 
     def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
-        self._ask("delete", thread_id, seen=seen)
+        # One of a version before `seen` takes plain deletions.
+        self._ask("delete", thread_id, **({} if seen is None else {"seen": seen}))
 
     def claim(
         self, thread_id: str, *, epoch: int, token: str, owner: str, crashed: bool = False, at: float = 0.0

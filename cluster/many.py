@@ -211,14 +211,17 @@ def tag_each(
         raise InputError("name tags to add or to remove")
     for tag in tags:
         check_id("tag", tag)
-    change = Amendment(tags=tags)
-    return _each(_chosen(store, where, limit), lambda record: store.amend(record.thread_id, change), "", dry_run)
+
+    def put(record: ThreadRecord) -> None:
+        store.amend(record.thread_id, Amendment(tags=tags, made_at=record.created_at))
+
+    return _each(_chosen(store, where, limit), put, "", dry_run)
 
 
 def delete_each(store: CheckpointStore, where: Where, *, limit: int | None, dry_run: bool) -> Applied:
     """See `ManyThreads.delete_many`."""
     records = sorted(_chosen(store, where, limit), key=lambda record: -record.created_at)
-    return _each(records, lambda record: delete_thread(store, record.thread_id), "", dry_run)
+    return _each(records, lambda record: delete_thread(store, record.thread_id, record), "", dry_run)
 
 
 def _chosen(store: CheckpointStore, where: Where, limit: int | None) -> list[ThreadRecord]:

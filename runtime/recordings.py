@@ -142,7 +142,11 @@ class Recordings:
                 cache = ReadCache(CacheOptions(max_bytes=_MOST))
                 self._reader = HistoryReader(self._store, row.thread_id, record=row, cache=cache)
                 self._before = self._older(row)
-                self._way = way_on(self._controls(self._reader), self.rerun.seq)
+                try:
+                    self._way = way_on(self._controls(self._reader), self.rerun.seq)
+                except UnknownThread:  # deleted a moment ago
+                    self._way = {}
+                    return self._way
                 inherited = row.origin.seq if row.origin is not None else 0
                 self._given = _given(cache.of(row), max(self.rerun.seq, inherited + 1), row.seq)
         return self._way

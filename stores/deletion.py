@@ -39,16 +39,16 @@ class Handover:
     """Threads deleted."""
 
 
-def delete_thread(store: CheckpointStore, thread_id: str) -> None:
+def delete_thread(store: CheckpointStore, thread_id: str, seen: ThreadRecord | None = None) -> None:
     """Delete a thread that has ended or is parked, with all it has, after its forks took over what they inherit of it.
-    Deleting what is not there does nothing.
+    Deleting what is not there does nothing. `seen`: its row when that was decided.
 
-    May be broken off and repeated. Raises `Refused` while the thread is runnable; `ThreadReferenced` where a part of it
-    cannot be cut off: a re-run that replays it and has not ended, a fork that is being copied in, or a thread that
-    refers to its beginning and so belongs to it; `StoreUnavailable`; `Corrupt`, `NewerFormat` where its history does
-    not decode.
+    May be broken off and repeated. Raises `Refused` while the thread is runnable, or is not as it was seen;
+    `ThreadReferenced` where a part of it cannot be cut off: a re-run that replays it and has not ended, a fork that is
+    being copied in, or a thread that refers to its beginning and so belongs to it; `StoreUnavailable`; `Corrupt`,
+    `NewerFormat` where its history does not decode.
     """
-    for _ in deletion(store, thread_id):
+    for _ in deletion(store, thread_id, seen):
         continue
 
 

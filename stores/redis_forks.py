@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from .errors import StoreError, StoreMisuse, StoreUnavailable, ThreadReferenced, UnknownThread, WrongOrigin
+from .errors import Corrupt, StoreError, StoreMisuse, StoreUnavailable, ThreadReferenced, UnknownThread, WrongOrigin
 from .operations import Fork
 from .records import Origin, ThreadRecord
 from .redis_connections import Call, Connections
@@ -142,7 +142,8 @@ class Forks:
             verdict, *rest = self._connections.ask(self._script("delete", thread_id, *as_seen), writes=True)
             if verdict == b"refused":
                 check_deletable(Found(rest[0], self._where).record, seen)
-            elif verdict == b"forks":
+                raise Corrupt(f"thread {thread_id!r} in {self._where}: its script and we read its row differently")
+            if verdict == b"forks":
                 forks = self._present(thread_id, self._registered(thread_id, rest[0]))
                 if forks:
                     raise ThreadReferenced(thread_id, tuple(fork.thread_id for fork in forks))

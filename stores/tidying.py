@@ -122,7 +122,7 @@ class Tidier:
                 postponed = self._lowest_referred(row) < row.floor
                 sieve = None if postponed else self._sieve(row)
         for batch in _batches(self.store, row, sieve):
-            if not self.dry_run and not self.store.rewrite(row.thread_id, batch.old, batch.new):
+            if not self.dry_run and not (self._still(row) and self.store.rewrite(row.thread_id, batch.old, batch.new)):
                 return  # somebody else tidies it
             yield Progress(
                 dropped=batch.dropped,
@@ -132,6 +132,11 @@ class Tidier:
             )
         if not (self.dry_run or postponed) and row.tidied < row.seq:
             self.store.amend(row.thread_id, Amendment(tidied=row.seq, made_at=row.created_at))
+
+    def _still(self, row: ThreadRecord) -> bool:
+        """Whether the segments that were read since the row was are the same thread's. If another one takes its place
+        only now, its segments are other ones, and `rewrite` finds none of these."""
+        return self.store.thread(row.thread_id).created_at == row.created_at
 
     def _delete(self, row: ThreadRecord) -> Iterator[Progress]:
         """Also a thread that has forks, which then take over what they have of it."""

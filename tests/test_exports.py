@@ -117,6 +117,11 @@ def test_the_facade_holds_imports_and_all_and_nothing_else() -> None:
     *_, names = rest
     assert isinstance(names, ast.Assign)
     assert ast.literal_eval(names.value) == EXPORTS
+    docstring, *loading = ast.parse((ROOT / "__init__.py").read_bytes()).body
+    assert [ast.unparse(node) for node in loading] == [
+        "import lazy_loader",
+        "__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)",
+    ]
 
 
 def test_a_worker_imports_only_what_it_needs() -> None:

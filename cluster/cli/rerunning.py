@@ -74,11 +74,11 @@ def rerun(
             "--limit": limit is not None,
             "--sample": sample is not None,
             "--max-failures": max_failures is not None,
-            **{f"--{name}": True for name in where},
+            **{"the threads' names" if name == "threads" else f"--{name}": True for name in where},
         }
         _check_alone(failed, [name for name, given in others.items() if given])
     elif not where and batch_id is None and new is None:
-        raise InputError("name the threads to re-run, or choose them: --graph, --status, --tag, --metadata, --error")
+        raise InputError("name the threads to re-run, or choose them by options: perdure rerun --help")
     values = read_value(update, "--update") if update is not None else None
     compiled = load_graph(new) if new is not None else None
     with call.connected() as client:

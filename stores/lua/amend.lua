@@ -3,7 +3,7 @@
 -- tags (pairs alike, with 1 to put one on and 0 to take it off)
 local retention, floor, tidied, made_at = unpack(ARGV, 1, 4)
 local now = row_fields('driver', 'seq', 'head', 'floor', 'tidied', 'origin_thread', 'origin_seq', 'tags', 'created_at')
-if not now.seq or (made_at ~= '' and now.created_at ~= made_at) then
+if not now.seq or (made_at ~= '' and tonumber(now.created_at) ~= tonumber(made_at)) then
   return {'unknown'}
 end
 if now.driver == 'loading' then

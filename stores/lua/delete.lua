@@ -8,7 +8,7 @@ end
 if RUNNABLE[now.status] and now.driver ~= 'loading' then
   return {'refused', row()}
 end
-if ARGV[1] ~= '' and (now.created_at ~= ARGV[1] or now.seq ~= ARGV[2]) then
+if ARGV[1] ~= '' and (tonumber(now.created_at) ~= tonumber(ARGV[1]) or now.seq ~= ARGV[2]) then
   return {'refused', row()}
 end
 if redis.call('EXISTS', FORKS) == 1 then

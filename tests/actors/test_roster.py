@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perdure.actors.line import Line, Waiting
 from perdure.actors.members import Decision, Dispatch, Phase, Retire, Start
-from perdure.actors.roster import Roster
+from perdure.actors.roster import AVOIDED, Roster
 from perdure.actors.sharing import SLICE, plan
 
 
@@ -55,6 +55,20 @@ def test_threads_get_idle_actors_of_their_graph_in_order() -> None:
 def test_what_is_missing_is_started_up_to_the_cap() -> None:
     pool = roster({"a": (BUSY, "g")}, max_actors=3)
     assert started(planned(pool, [thread(str(i)) for i in range(5)], 1.0)) == ["g", "g"]
+
+
+def test_a_node_that_takes_nothing_is_avoided_for_a_while_if_there_are_others() -> None:
+    pool = roster({})
+    pool.nodes = {"a": True, "b": True, "c": False}
+    pool.enter("there", BUSY, "g", 0.0, "b")
+    pool.avoid("a", 5.0)
+    assert [one.node for one in planned(pool, [thread("1"), thread("2")], 5.0) if isinstance(one, Start)] == ["b", "b"]
+    pool.avoid("b", 9.0)
+    assert pool.open_nodes == ["a", "b"]
+    pool.forgive(5.0 + AVOIDED)
+    assert pool.open_nodes == ["a"]
+    pool.forgive(9.0 + AVOIDED)
+    assert pool.open_nodes == ["a", "b"]
 
 
 def test_an_actor_that_is_starting_is_not_started_twice() -> None:

@@ -27,7 +27,7 @@ USERS = 6
 ACTORS = 8
 BOUND = 120.0
 """Seconds that may pass without a commit. Starting a process takes Ray long where others want the CPUs."""
-LONGEST = 400.0
+LONGEST = 300.0
 """Seconds after the last fault within which every thread has to end."""
 
 
@@ -123,7 +123,7 @@ def _settle(store: CheckpointStore, users: Sequence[User], reader: Reader, repor
     for user in users:
         user.stop()
     while (busy := [user for user in users if user.is_alive()]) and (now := time.monotonic()) < over + LONGEST:
-        done = insist(lambda: sum(row.seq for row in store.threads().threads))
+        done = insist(lambda: sum(row.seq for row in store.threads(limit=1000).threads))
         if done > commits:
             commits, moved = done, now
         elif now > moved + BOUND:

@@ -21,12 +21,12 @@ from perdure import (
     receive,
 )
 from perdure.cluster.cli import app
-from perdure.cluster.many import ManyThreads
+from perdure.cluster.many import ManyThreads, delete_each
 from perdure.cluster.reader import Reader
 from perdure.runtime.clock import Clock
 from perdure.stores.memory import MemoryStore
 from perdure.stores.operations import Delivery, Expect
-from perdure.stores.records import IN_PROCESS, Message, Origin, Status
+from perdure.stores.records import IN_PROCESS, Message, Origin, Status, ThreadRecord
 from tests.cluster.pumping import PumpedClient
 from tests.runtime.engine import asks, chain, says
 from tests.sim.faults import Delegating
@@ -233,6 +233,22 @@ def test_what_no_thread_can_get(client: Steering) -> None:
     with pytest.raises(InputError, match="status is 'asleep'"):
         next(Reader(client.store).threads(status="asleep"))
     assert client.rows() == before
+
+
+def test_a_thread_that_took_the_place_of_one_that_was_chosen_is_left_alone() -> None:
+    class Remade(Delegating):
+        def delete(self, thread_id: str, *, seen: ThreadRecord | None = None) -> None:
+            self.inner.delete(thread_id, seen=seen)
+            if thread_id == "z":
+                self.inner.delete("t")
+                self.inner.create(new_thread("t", status=Status.PAUSED, created_at=77.0))
+
+    store = Remade(MemoryStore())
+    store.create(new_thread("t", status=Status.PAUSED, created_at=1.0))
+    store.create(new_thread("z", status=Status.PAUSED, created_at=2.0))
+    done = delete_each(store, {}, limit=None, dry_run=False)
+    assert (done.done, list(done.refused)) == (("z",), ["t"])
+    assert store.thread("t").created_at == 77.0
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

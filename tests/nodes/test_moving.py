@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 from ray._private.state import actors
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated import autoscaler_pb2
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from perdure import Client, connect
 from perdure.actors.names import owner_prefix
@@ -82,6 +88,36 @@ def test_actors_are_started_where_the_supervisor_wants_them(client: Client, mach
     finally:
         for node_id in drained:
             client.undrain(node_id)
+
+
+@ray.remote(num_cpus=1)
+class Guest:
+    """Somebody's work on a node."""
+
+    def greet(self) -> str:
+        return "hello"
+
+
+def test_a_node_that_ray_drains_is_passed_over(client: Client, machines: Machines, tmp_path: Path) -> None:
+    """As an autoscaler does with a spot instance: the node is alive, and takes nothing."""
+    machines.add("leaving")
+    try:
+        node_id = id_of(machines, "leaving")
+        # Without work it would end at once.
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        guest: Any = Guest.options(scheduling_strategy=there).remote()  # type: ignore[attr-defined]
+        assert ray.get(guest.greet.remote(), timeout=60) == "hello"
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")  # type: ignore[attr-defined]
+        deadline = int((time.time() + 300) * 1000)
+        assert GcsClient(address=machines.address).drain_node(node_id, reason, "it is wanted elsewhere", deadline)[0]
+        threads = [start_counting(client, tmp_path, seconds=0.05) for _ in range(6)]
+        for running in threads:
+            running.go_on(2)
+        assert id_of(machines, "leaving") == node_id
+        for running in threads:
+            running.finish(client)
+    finally:
+        machines.remove("leaving")
 
 
 def test_an_owner_is_killed_on_its_own_machine_and_nobody_else(machines: Machines) -> None:

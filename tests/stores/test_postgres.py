@@ -527,7 +527,7 @@ def open_ones():
     return {one.laddr.port for one in found if one.status == psutil.CONN_ESTABLISHED and one.raddr.port == port}
 before, most = open_ones(), 0
 print("watching", flush=True)
-while not select.select([sys.stdin], [], [], 0)[0]:
+while not select.select([sys.stdin], [], [], 0.002)[0]:
     most = max(most, len(open_ones() - before))
 print(most)
 """
@@ -536,7 +536,7 @@ print(most)
 
 def test_a_node_has_no_more_connections_than_its_places(postgres_url: str) -> None:
     options = PostgresOptions(connections_per_node=3, max_connections=4)
-    stores = [PostgresStore(postgres_url, options=options) for _ in range(4)]
+    stores: list[PostgresStore] = []
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'perdure'"
     command = [sys.executable, "-c", WATCH, str(os.getpid()), str(urlsplit(postgres_url).port)]
 
@@ -551,6 +551,7 @@ def test_a_node_has_no_more_connections_than_its_places(postgres_url: str) -> No
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watcher:
         assert watcher.stdout is not None
         assert watcher.stdout.readline() == "watching\n"
+        stores += [PostgresStore(postgres_url, options=options) for _ in range(4)]
         try:
             with ThreadPoolExecutor(12) as pool:
                 assert list(pool.map(write, range(12))) == [40] * 12

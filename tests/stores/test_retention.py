@@ -259,6 +259,23 @@ def test_what_was_decided_of_a_thread_is_not_done_to_another_of_its_name(store: 
     assert listed(store) == list(range(30, 0, -1))
 
 
+def test_segments_of_another_one_of_its_name_are_not_sifted(store: CheckpointStore) -> None:
+    """The thread was deleted, and made anew, after its floor had risen."""
+    appended(store, 40)
+    batches = Tidier(store=store, meaning=MEANING, retention=Retention(max_checkpoints=5)).thread(
+        "t", 40.0, thorough=True
+    )
+    assert next(batches).checkpoints == 35
+    ended(store)
+    store.delete("t")
+    owned(store, "t", created_at=77.0)
+    store.commit([step(seq) for seq in range(1, 61)])
+    assert list(batches) == []
+    assert listed(store) == list(range(60, 0, -1))
+    rows = HistoryReader(store, "t").channels({"log": 10, "x": 10}, at=10)
+    assert [row.version for row in rows["log"]] == list(range(1, 11))
+
+
 @pytest.mark.parametrize("anew", [True, False], ids=["made anew", "went on"])
 def test_a_thread_that_is_not_as_it_was_is_not_deleted_by_its_retention(store: CheckpointStore, anew: bool) -> None:
     """It was past its time when housekeeping looked; a moment later it has had another run, or is another thread."""
