@@ -19,11 +19,13 @@ from tests.actors.services import eventually, owner_pid, stop, supervisor_proces
 
 
 def spinning(client: Client, folder: str) -> tuple[ThreadHandle, int]:
-    """A thread whose node is busy until the folder has a file `go`, and the process that it is in."""
+    """A thread whose node is busy until the folder has a file `go`, and the process that it is in. What came before the
+    node is durable: else the next owner commits that first, and a crash counts until the thread has come further."""
     state = {"name": "spin", "folder": folder, "n": 0, "until": 1, "at_end": "spin", "seconds": 0.0}
     thread = client.submit(walk, state)
     pid = owner_pid(client, thread.thread_id)
     eventually(lambda: steps(folder), 60, "the node to run")
+    eventually(lambda: thread.info.head, 60, "what came before it to be durable")
     return thread, pid
 
 
