@@ -145,6 +145,11 @@ class Crew:
         graph_key = wanted.graph_key
         failures = self._start_failures.get(graph_key, 0)
         await asyncio.sleep(delay + (store_backoff(failures) if failures else 0.0))
+        if wanted.node not in self._roster.open_nodes:
+            # It has been drained meanwhile, or is gone: somewhere else then.
+            self._roster.leave(name)
+            self._threads.act()
+            return
         try:
             environment = environment_of(await self._graph(graph_key), self._settings.signing_key)
         except StoreError as error:
